@@ -1,0 +1,99 @@
+//! How a running guest is asked to end.
+//!
+//! ```text
+//!            stop()                  stop()
+//! Deaf ────────────▶ EndNow     Listening ────────▶ Draining ──▶ the guest ends by itself
+//!   └── run() of a guest that can drain ──▲
+//! ```
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// The guest's end of a stop request. Given to [`crate::Program::run`].
+#[derive(Debug)]
+pub struct Stop(Arc<Shared>);
+
+/// The other end: kept by whoever may ask the guest to end. Works from any thread, and before the guest runs.
+#[derive(Debug, Clone)]
+pub struct StopHandle(Arc<Shared>);
+
+/// What the asker has to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopAction {
+    /// This guest cannot end by itself: end the process now, with 143.
+    EndNow,
+    /// The guest is ending by itself and [`crate::Program::run`] will return.
+    Draining,
+}
+
+#[derive(Debug)]
+struct Shared {
+    listening: Mutex<bool>,
+    /// The grace period, once asked.
+    asked: watch::Sender<Option<Duration>>,
+}
+
+impl Stop {
+    /// A connected pair.
+    pub fn new() -> (StopHandle, Stop) {
+        let shared = Arc::new(Shared {
+            listening: Mutex::new(false),
+            asked: watch::Sender::new(None),
+        });
+        (StopHandle(Arc::clone(&shared)), Stop(shared))
+    }
+
+    /// From now on the guest ends by itself when asked.
+    #[expect(dead_code, reason = "called by guests that drain, which follow")]
+    pub(crate) fn listen(&self) -> watch::Receiver<Option<Duration>> {
+        *self
+            .0
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.asked.subscribe()
+    }
+}
+
+impl StopHandle {
+    /// Asks the guest to end within `grace`. Asking twice is asking once; the first grace period holds.
+    pub fn stop(&self, grace: Duration) -> StopAction {
+        let listening = self
+            .0
+            .listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*listening {
+            return StopAction::EndNow;
+        }
+        self.0
+            .asked
+            .send_if_modified(|asked| asked.is_none().then(|| *asked = Some(grace)).is_some());
+        StopAction::Draining
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_does_not_listen_is_to_be_ended_at_once() {
+        let (handle, _stop) = Stop::new();
+        assert_eq!(handle.stop(Duration::from_secs(30)), StopAction::EndNow);
+    }
+
+    #[test]
+    fn a_listening_guest_hears_the_first_grace_period_only() {
+        let (handle, stop) = Stop::new();
+        let asked = stop.listen();
+        assert_eq!(handle.stop(Duration::from_secs(30)), StopAction::Draining);
+        assert_eq!(
+            handle.clone().stop(Duration::from_secs(1)),
+            StopAction::Draining
+        );
+        assert_eq!(*asked.borrow(), Some(Duration::from_secs(30)));
+    }
+}
