@@ -1,0 +1,3 @@
+module samara.dev/samples/go-hello
+
+go 1.26
