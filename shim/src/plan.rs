@@ -9,6 +9,12 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, PosixRlimit};
 use serde::{Deserialize, Serialize};
 
+mod carry;
+mod report;
+
+pub use carry::{MAX_SIZE, PlanError};
+pub use report::{REPORT_SIZE, Report};
+
 /// Index into the file descriptors that travel with the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -25,6 +31,8 @@ pub struct ContainerPlan {
     pub version: u32,
     /// Container id, and exec id behind a slash; for messages.
     pub id: String,
+    /// What `ps` and `top` show (`comm`): the container's name. The kernel keeps 15 bytes.
+    pub title: String,
     /// Files to write `0` into: v1 `tasks` of each hierarchy, v2 `cgroup.procs`.
     pub cgroups: Vec<Fd>,
     /// What it has of its own and what it joins.
@@ -45,18 +53,6 @@ pub struct ContainerPlan {
     pub report: Fd,
     /// What the guest is given.
     pub guest: Guest,
-}
-
-/// Size of the report memfd. It cannot grow: a hostile process fills 4 KiB and no more.
-pub const REPORT_SIZE: u64 = 4096;
-
-/// Why a process ended, in its own words: JSON at the start of the report memfd, ended by a NUL.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
-    /// Its memory limit was reached.
-    pub oom: bool,
-    /// A trap's message or the reason why it could not be set up.
-    pub message: Option<String>,
 }
 
 /// Linux namespaces of the process. The pid namespace is the zygote's part (see `zygote::protocol`).

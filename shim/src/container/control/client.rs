@@ -1,0 +1,277 @@
+//! The front's end of a control connection.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::{Command, Event, Hello, Message, Request, State, Stream, VERSION, frame};
+use crate::zygote::wire;
+
+/// File name of the socket in a bundle.
+const SOCKET: &str = "control.sock";
+
+/// A connection to a container's control thread. Dropping it ends the connection, not the container.
+#[derive(Debug)]
+pub struct Control {
+    stream: Arc<UnixStream>,
+    sending: tokio::sync::Mutex<()>,
+    waiting: Arc<Waiting>,
+    next: AtomicU64,
+    reader: AbortHandle,
+}
+
+/// A command that was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("connect to {SOCKET}")]
+    Connect(#[source] io::Error),
+    #[error("speak over {SOCKET}")]
+    Io(#[from] io::Error),
+    #[error("the container speaks version {0} of the control protocol, this is {VERSION}")]
+    Version(u32),
+    /// The process has ended, or another front has taken over.
+    #[error("the container closed the connection")]
+    Closed,
+    #[error("the container refused: {0}")]
+    Refused(String),
+}
+
+/// What [`Control::stop`] led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// The guest ends by itself within the grace period, or has to be killed.
+    Draining,
+    /// The process is gone, or is ending at this moment.
+    Ended,
+}
+
+/// Makes the socket of a bundle, replacing one that is there. The listener is for the container's plan.
+pub fn listen(bundle: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(bundle.join(SOCKET)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (_directory, path) = short(bundle)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    Ok(listener.into())
+}
+
+/// Connects to the container of a bundle.
+///
+/// Events come until the channel closes, which it does when the process ends or another front takes over.
+pub async fn connect(
+    bundle: &Path,
+) -> Result<(Control, Hello, mpsc::UnboundedReceiver<Event>), ControlError> {
+    let (_directory, path) = short(bundle).map_err(ControlError::Connect)?;
+    let stream = UnixStream::connect(path)
+        .await
+        .map_err(ControlError::Connect)?;
+    let mut received = Vec::new();
+    let hello: Hello = next(&stream, &mut received)
+        .await?
+        .ok_or(ControlError::Closed)?;
+    if hello.version != VERSION {
+        return Err(ControlError::Version(hello.version));
+    }
+    let (events, event_receiver) = mpsc::unbounded_channel();
+    let (stream, waiting) = (Arc::new(stream), Arc::new(Waiting::default()));
+    let reader = tokio::spawn(read(
+        Arc::clone(&stream),
+        received,
+        Arc::clone(&waiting),
+        events,
+    ));
+    let control = Control {
+        stream,
+        sending: tokio::sync::Mutex::new(()),
+        waiting,
+        next: AtomicU64::new(1),
+        reader: reader.abort_handle(),
+    };
+    Ok((control, hello, event_receiver))
+}
+
+impl Control {
+    /// Lets the guest begin.
+    pub async fn start(&self) -> Result<State, ControlError> {
+        self.command(Command::Start, &[]).await
+    }
+
+    /// Asks the guest to end within `grace`; one that cannot ends now with 128 + `signal`.
+    pub async fn stop(&self, signal: u8, grace: Duration) -> Result<Stopping, ControlError> {
+        let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        match self
+            .command(
+                Command::Stop {
+                    signal,
+                    grace_millis,
+                },
+                &[],
+            )
+            .await
+        {
+            Ok(_) => Ok(Stopping::Draining),
+            Err(ControlError::Closed) => Ok(Stopping::Ended),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts `file` in the place of the one a stream is written to.
+    pub async fn output(&self, stream: Stream, file: BorrowedFd<'_>) -> Result<(), ControlError> {
+        self.command(Command::Output { stream }, &[file])
+            .await
+            .map(drop)
+    }
+
+    /// Lets the guest read end of file from its input.
+    pub async fn close_stdin(&self) -> Result<(), ControlError> {
+        self.command(Command::CloseStdin, &[]).await.map(drop)
+    }
+
+    async fn command(
+        &self,
+        command: Command,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<State, ControlError> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let answer = self.waiting.enter(id)?;
+        let sent = self
+            .send(&frame::encode(&Request { id, command })?, files)
+            .await;
+        if let Err(error) = sent {
+            self.waiting.leave(id);
+            return match error.kind() {
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                    Err(ControlError::Closed)
+                }
+                _ => Err(error.into()),
+            };
+        }
+        match answer.await {
+            Ok(answer) => answer.map_err(ControlError::Refused),
+            Err(_closed) => Err(ControlError::Closed),
+        }
+    }
+
+    /// Files go beside the first byte.
+    async fn send(&self, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let _one_at_a_time = self.sending.lock().await;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let files = if sent == 0 { files } else { &[] };
+            sent += self
+                .stream
+                .async_io(Interest::WRITABLE, || {
+                    wire::send(self.stream.as_fd(), &bytes[sent..], files)
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+type Answer = Result<State, String>;
+
+/// Commands without an answer yet. Closed when the connection has ended.
+#[derive(Debug)]
+struct Waiting(Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self(Mutex::new(Some(HashMap::new())))
+    }
+}
+
+impl Waiting {
+    fn enter(&self, id: u64) -> Result<oneshot::Receiver<Answer>, ControlError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting
+            .as_mut()
+            .ok_or(ControlError::Closed)?
+            .insert(id, sender);
+        Ok(receiver)
+    }
+
+    fn leave(&self, id: u64) -> Option<oneshot::Sender<Answer>> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.as_mut()?.remove(&id)
+    }
+
+    fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+async fn read(
+    stream: Arc<UnixStream>,
+    mut received: Vec<u8>,
+    waiting: Arc<Waiting>,
+    events: mpsc::UnboundedSender<Event>,
+) {
+    loop {
+        let (id, answer) = match next(&stream, &mut received).await {
+            Ok(Some(Message::Done { id, state })) => (id, Ok(state)),
+            Ok(Some(Message::Refused { id, reason })) => (id, Err(reason)),
+            Ok(Some(Message::Event(event))) => {
+                // Nobody has to listen to events.
+                let _ = events.send(event);
+                continue;
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!(%error, "control connection ended");
+                break;
+            }
+        };
+        if let Some(sender) = waiting.leave(id) {
+            // Who asked may have gone.
+            let _ = sender.send(answer);
+        }
+    }
+    waiting.close();
+}
+
+async fn next<T: serde::de::DeserializeOwned>(
+    stream: &UnixStream,
+    received: &mut Vec<u8>,
+) -> io::Result<Option<T>> {
+    loop {
+        if let Some(message) = frame::decode(received)? {
+            return Ok(Some(message));
+        }
+        stream.readable().await?;
+        match stream.try_read_buf(received) {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A path to the socket that fits into a socket address, whatever the length of the bundle's: by the number of an open
+/// directory, which has to stay open while the path is used.
+fn short(bundle: &Path) -> io::Result<(OwnedFd, std::path::PathBuf)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(bundle, flags, Mode::empty())?;
+    let number = std::os::fd::AsRawFd::as_raw_fd(&directory);
+    Ok((directory, format!("/proc/self/fd/{number}/{SOCKET}").into()))
+}
