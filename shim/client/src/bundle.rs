@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `start.json` ([`StartRecord`]) | zygote | after the fork, before anyone is told of the pid |
 //! | `exit.json` ([`ExitRecord`]) | zygote (front, if the zygote died) | at reap, before anyone is told |
+//! | `task.json` ([`TaskRecord`]) | front | before the fork |
 //! | `control.sock` | front | before the fork; the container's control thread listens on it |
 //! | `exec/<exec id>/` | as above, for each exec | |
 //!
@@ -46,6 +47,24 @@ pub struct ExitRecord {
     pub seen: bool,
 }
 
+/// `task.json`: what was asked for and cannot be read from `config.json`, so that another front can take over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TaskRecord {
+    /// Container id.
+    pub id: String,
+    /// Empty for the container's first process.
+    pub exec_id: String,
+    /// `linux.cgroupsPath`, if it has a cgroup.
+    pub cgroups_path: Option<String>,
+    pub stdin: String,
+    pub stdout: String,
+    pub stderr: String,
+    pub terminal: bool,
+    /// How long it may take to stop.
+    pub grace_period_seconds: u32,
+}
+
 /// A bundle, or an exec's directory inside one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Bundle {
@@ -83,6 +102,47 @@ impl Bundle {
         Self::new(self.dir.join("exec").join(exec_id))
     }
 
+    /// `None` for a bundle that no front has begun with.
+    pub fn task_record(&self) -> io::Result<Option<TaskRecord>> {
+        read(&self.dir.join("task.json"))
+    }
+
+    /// Written by rename.
+    pub fn write_task(&self, record: &TaskRecord) -> io::Result<()> {
+        write(&self.dir.join("task.json"), record)
+    }
+
+    /// Ids of the execs that have a directory.
+    pub fn execs(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.dir.join("exec")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    /// Removes all that front and zygote wrote; `config.json` and `rootfs/` stay. Twice is as once.
+    pub fn remove_records(&self) -> io::Result<()> {
+        let missing_is_fine = |done: io::Result<()>| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        for name in [
+            "control.sock",
+            "start.json",
+            "start.tmp",
+            "exit.json",
+            "exit.tmp",
+            "task.json",
+            "task.tmp",
+        ] {
+            missing_is_fine(fs::remove_file(self.dir.join(name)))?;
+        }
+        missing_is_fine(fs::remove_dir_all(self.dir.join("exec")))
+    }
+
     /// `None` until the fork.
     pub fn start_record(&self) -> io::Result<Option<StartRecord>> {
         read(&self.dir.join("start.json"))
@@ -106,7 +166,9 @@ impl Bundle {
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
