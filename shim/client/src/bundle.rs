@@ -118,9 +118,7 @@ impl Bundle {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        entries
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
     }
 
     /// Removes all that front and zygote wrote; `config.json` and `rootfs/` stay. Twice is as once.
@@ -129,15 +127,7 @@ impl Bundle {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         };
-        for name in [
-            "control.sock",
-            "start.json",
-            "start.tmp",
-            "exit.json",
-            "exit.tmp",
-            "task.json",
-            "task.tmp",
-        ] {
+        for name in ["control.sock", "start.json", "start.tmp", "exit.json", "exit.tmp", "task.json", "task.tmp"] {
             missing_is_fine(fs::remove_file(self.dir.join(name)))?;
         }
         missing_is_fine(fs::remove_dir_all(self.dir.join("exec")))
@@ -166,9 +156,7 @@ impl Bundle {
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(io::Error::other),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

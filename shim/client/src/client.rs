@@ -98,27 +98,17 @@ pub struct State {
 
 impl fmt::Debug for Shim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shim")
-            .field("socket", &self.socket)
-            .finish_non_exhaustive()
+        f.debug_struct("Shim").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 
 impl Shim {
     /// Connects to a front's socket.
     pub async fn connect(socket: &Path) -> Result<Self, ShimError> {
-        let refused = |message: String| ShimError::Connect {
-            socket: socket.into(),
-            message,
-        };
-        let stream = tokio::net::UnixStream::connect(socket)
-            .await
-            .map_err(|error| refused(error.to_string()))?;
+        let refused = |message: String| ShimError::Connect { socket: socket.into(), message };
+        let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| refused(error.to_string()))?;
         let client = ttrpc::r#async::Client::new(stream.into());
-        Ok(Self {
-            client: TaskClient::new(client),
-            socket: socket.into(),
-        })
+        Ok(Self { client: TaskClient::new(client), socket: socket.into() })
     }
 
     /// The socket it was connected to.
@@ -137,9 +127,7 @@ impl Shim {
         request.set_stdout(task.standard.stdout.clone());
         request.set_stderr(task.standard.stderr.clone());
         let answer = self.client.create(context(), &request).await;
-        answer
-            .map(|answer| answer.pid)
-            .map_err(|error| ShimError::of("create", &task.id, error))
+        answer.map(|answer| answer.pid).map_err(|error| ShimError::of("create", &task.id, error))
     }
 
     /// Lets the guest run. An empty `exec_id` means the container's first process, here and below.
@@ -148,9 +136,7 @@ impl Shim {
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
         let answer = self.client.start(context(), &request).await;
-        answer
-            .map(|answer| answer.pid)
-            .map_err(|error| ShimError::of("start", id, error))
+        answer.map(|answer| answer.pid).map_err(|error| ShimError::of("start", id, error))
     }
 
     /// [`Shim::create`] and [`Shim::start`] sent together: one round trip. The front starts a task that is being
@@ -161,23 +147,13 @@ impl Shim {
     }
 
     /// SIGKILL is a signal; SIGTERM and its like ask the process to stop. `all`: every process of the container's cgroup.
-    pub async fn kill(
-        &self,
-        id: &str,
-        exec_id: &str,
-        signal: u32,
-        all: bool,
-    ) -> Result<(), ShimError> {
+    pub async fn kill(&self, id: &str, exec_id: &str, signal: u32, all: bool) -> Result<(), ShimError> {
         let mut request = api::KillRequest::new();
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
         request.set_signal(signal);
         request.set_all(all);
-        self.client
-            .kill(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("kill", id, error))
+        self.client.kill(context(), &request).await.map(drop).map_err(|error| ShimError::of("kill", id, error))
     }
 
     /// Removes an ended (or never started) process and all that belongs to it: mounts, cgroup, sockets, records.
@@ -185,16 +161,9 @@ impl Shim {
         let mut request = api::DeleteRequest::new();
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
-        let answer = self
-            .client
-            .delete(context(), &request)
-            .await
-            .map_err(|error| ShimError::of("delete", id, error))?;
-        Ok(Exit {
-            pid: answer.pid,
-            code: answer.exit_status,
-            exited_at_nanos: nanos(&answer.exited_at),
-        })
+        let answer =
+            self.client.delete(context(), &request).await.map_err(|error| ShimError::of("delete", id, error))?;
+        Ok(Exit { pid: answer.pid, code: answer.exit_status, exited_at_nanos: nanos(&answer.exited_at) })
     }
 
     /// Waits for the end, however long that takes. Cancel by dropping.
@@ -202,16 +171,9 @@ impl Shim {
         let mut request = api::WaitRequest::new();
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
-        let answer = self
-            .client
-            .wait(with_timeout(0), &request)
-            .await
-            .map_err(|error| ShimError::of("wait", id, error))?;
-        Ok(Exit {
-            pid: 0,
-            code: answer.exit_status,
-            exited_at_nanos: nanos(&answer.exited_at),
-        })
+        let answer =
+            self.client.wait(with_timeout(0), &request).await.map_err(|error| ShimError::of("wait", id, error))?;
+        Ok(Exit { pid: 0, code: answer.exit_status, exited_at_nanos: nanos(&answer.exited_at) })
     }
 
     /// What the process is doing.
@@ -219,11 +181,7 @@ impl Shim {
         let mut request = api::StateRequest::new();
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
-        let answer = self
-            .client
-            .state(context(), &request)
-            .await
-            .map_err(|error| ShimError::of("state", id, error))?;
+        let answer = self.client.state(context(), &request).await.map_err(|error| ShimError::of("state", id, error))?;
         Ok(state(&answer))
     }
 
@@ -237,21 +195,11 @@ impl Shim {
         request.set_stdout(exec.standard.stdout.clone());
         request.set_stderr(exec.standard.stderr.clone());
         request.set_spec(json(PROCESS_TYPE, &exec.process));
-        self.client
-            .exec(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("exec", &exec.id, error))
+        self.client.exec(context(), &request).await.map(drop).map_err(|error| ShimError::of("exec", &exec.id, error))
     }
 
     /// New size of a process's terminal, in characters.
-    pub async fn resize_pty(
-        &self,
-        id: &str,
-        exec_id: &str,
-        width: u32,
-        height: u32,
-    ) -> Result<(), ShimError> {
+    pub async fn resize_pty(&self, id: &str, exec_id: &str, width: u32, height: u32) -> Result<(), ShimError> {
         let mut request = api::ResizePtyRequest::new();
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
@@ -270,22 +218,14 @@ impl Shim {
         request.set_id(id.into());
         request.set_exec_id(exec_id.into());
         request.set_stdin(true);
-        self.client
-            .close_io(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("close io", id, error))
+        self.client.close_io(context(), &request).await.map(drop).map_err(|error| ShimError::of("close io", id, error))
     }
 
     /// Pids of the container's processes, as the host sees them.
     pub async fn pids(&self, id: &str) -> Result<Vec<u32>, ShimError> {
         let mut request = api::PidsRequest::new();
         request.set_id(id.into());
-        let answer = self
-            .client
-            .pids(context(), &request)
-            .await
-            .map_err(|error| ShimError::of("pids", id, error))?;
+        let answer = self.client.pids(context(), &request).await.map_err(|error| ShimError::of("pids", id, error))?;
         Ok(answer.processes.iter().map(|process| process.pid).collect())
     }
 
@@ -293,16 +233,8 @@ impl Shim {
     pub async fn stats(&self, id: &str) -> Result<Stats, ShimError> {
         let mut request = api::StatsRequest::new();
         request.set_id(id.into());
-        let answer = self
-            .client
-            .stats(context(), &request)
-            .await
-            .map_err(|error| ShimError::of("stats", id, error))?;
-        let other = |message: String| ShimError::Other {
-            operation: "stats",
-            id: id.into(),
-            message,
-        };
+        let answer = self.client.stats(context(), &request).await.map_err(|error| ShimError::of("stats", id, error))?;
+        let other = |message: String| ShimError::Other { operation: "stats", id: id.into(), message };
         metrics::from_any(answer.stats()).map_err(|error| other(error.to_string()))
     }
 
@@ -312,33 +244,21 @@ impl Shim {
         request.set_id(id.into());
         request.set_resources(json(RESOURCES_TYPE, resources));
         request.annotations = HashMap::new();
-        self.client
-            .update(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("update", id, error))
+        self.client.update(context(), &request).await.map(drop).map_err(|error| ShimError::of("update", id, error))
     }
 
     /// Stops all processes of the container where they are.
     pub async fn pause(&self, id: &str) -> Result<(), ShimError> {
         let mut request = api::PauseRequest::new();
         request.set_id(id.into());
-        self.client
-            .pause(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("pause", id, error))
+        self.client.pause(context(), &request).await.map(drop).map_err(|error| ShimError::of("pause", id, error))
     }
 
     /// Undoes [`Shim::pause`].
     pub async fn resume(&self, id: &str) -> Result<(), ShimError> {
         let mut request = api::ResumeRequest::new();
         request.set_id(id.into());
-        self.client
-            .resume(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("resume", id, error))
+        self.client.resume(context(), &request).await.map(drop).map_err(|error| ShimError::of("resume", id, error))
     }
 
     /// The front's pid and the task's.
@@ -346,19 +266,13 @@ impl Shim {
         let mut request = api::ConnectRequest::new();
         request.set_id(id.into());
         let answer = self.client.connect(context(), &request).await;
-        answer
-            .map(|answer| answer.shim_pid)
-            .map_err(|error| ShimError::of("connect", id, error))
+        answer.map(|answer| answer.shim_pid).map_err(|error| ShimError::of("connect", id, error))
     }
 
     /// The front ends if it has no task.
     pub async fn shutdown(&self) -> Result<(), ShimError> {
         let request = api::ShutdownRequest::new();
-        self.client
-            .shutdown(context(), &request)
-            .await
-            .map(drop)
-            .map_err(|error| ShimError::of("shutdown", "", error))
+        self.client.shutdown(context(), &request).await.map(drop).map_err(|error| ShimError::of("shutdown", "", error))
     }
 }
 
@@ -374,11 +288,7 @@ impl RootMount {
 
     /// As the task API carried it.
     pub fn from_proto(mount: &api::Mount) -> Self {
-        Self {
-            typ: mount.type_.clone(),
-            source: mount.source.clone(),
-            options: mount.options.clone(),
-        }
+        Self { typ: mount.type_.clone(), source: mount.source.clone(), options: mount.options.clone() }
     }
 }
 
@@ -400,11 +310,7 @@ fn context() -> Context {
 }
 
 fn nanos(timestamp: &protobuf::MessageField<Timestamp>) -> i64 {
-    timestamp.as_ref().map_or(0, |at| {
-        at.seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(i64::from(at.nanos))
-    })
+    timestamp.as_ref().map_or(0, |at| at.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(at.nanos)))
 }
 
 fn state(answer: &api::StateResponse) -> State {
@@ -415,11 +321,7 @@ fn state(answer: &api::StateResponse) -> State {
         Ok(api::Status::PAUSED | api::Status::PAUSING) => Status::Paused,
         Ok(api::Status::UNKNOWN) | Err(_) => Status::Unknown,
     };
-    let exit = Exit {
-        pid: answer.pid,
-        code: answer.exit_status,
-        exited_at_nanos: nanos(&answer.exited_at),
-    };
+    let exit = Exit { pid: answer.pid, code: answer.exit_status, exited_at_nanos: nanos(&answer.exited_at) };
     State {
         bundle: answer.bundle.clone().into(),
         pid: answer.pid,

@@ -9,46 +9,22 @@ use ttrpc::Code;
 pub enum ShimError {
     /// No such task or exec.
     #[error("{operation} {id}: {message}")]
-    NotFound {
-        operation: &'static str,
-        id: String,
-        message: String,
-    },
+    NotFound { operation: &'static str, id: String, message: String },
     /// The id is taken.
     #[error("{operation} {id}: {message}")]
-    AlreadyExists {
-        operation: &'static str,
-        id: String,
-        message: String,
-    },
+    AlreadyExists { operation: &'static str, id: String, message: String },
     /// The task is in a state in which this cannot be done.
     #[error("{operation} {id}: {message}")]
-    FailedPrecondition {
-        operation: &'static str,
-        id: String,
-        message: String,
-    },
+    FailedPrecondition { operation: &'static str, id: String, message: String },
     /// The request, the bundle's `config.json` or the wasm is wrong: the same again will fail again.
     #[error("{operation} {id}: {message}")]
-    InvalidArgument {
-        operation: &'static str,
-        id: String,
-        message: String,
-    },
+    InvalidArgument { operation: &'static str, id: String, message: String },
     /// The front is gone or the connection broke: connect again, and start a new front if that fails.
     #[error("{operation} {id}: shim unavailable: {message}")]
-    Unavailable {
-        operation: &'static str,
-        id: String,
-        message: String,
-    },
+    Unavailable { operation: &'static str, id: String, message: String },
     /// Anything else that the shim said.
     #[error("{operation} {id}: {message}")]
-    Other {
-        operation: &'static str,
-        id: String,
-        message: String,
-    },
+    Other { operation: &'static str, id: String, message: String },
     /// No front listens there.
     #[error("connect to shim at {}: {message}", socket.display())]
     Connect { socket: PathBuf, message: String },
@@ -60,46 +36,18 @@ impl ShimError {
         let status = match error {
             ttrpc::Error::RpcStatus(status) => status,
             transport => {
-                return Self::Unavailable {
-                    operation,
-                    id,
-                    message: transport.to_string(),
-                };
+                return Self::Unavailable { operation, id, message: transport.to_string() };
             }
         };
         let message = status.message().to_owned();
         // ttrpc's own table of codes; the ones we do not tell apart are one case.
         match status.code() {
-            Code::NOT_FOUND => Self::NotFound {
-                operation,
-                id,
-                message,
-            },
-            Code::ALREADY_EXISTS => Self::AlreadyExists {
-                operation,
-                id,
-                message,
-            },
-            Code::FAILED_PRECONDITION => Self::FailedPrecondition {
-                operation,
-                id,
-                message,
-            },
-            Code::INVALID_ARGUMENT => Self::InvalidArgument {
-                operation,
-                id,
-                message,
-            },
-            Code::UNAVAILABLE => Self::Unavailable {
-                operation,
-                id,
-                message,
-            },
-            code => Self::Other {
-                operation,
-                id,
-                message: format!("{message} ({code:?})"),
-            },
+            Code::NOT_FOUND => Self::NotFound { operation, id, message },
+            Code::ALREADY_EXISTS => Self::AlreadyExists { operation, id, message },
+            Code::FAILED_PRECONDITION => Self::FailedPrecondition { operation, id, message },
+            Code::INVALID_ARGUMENT => Self::InvalidArgument { operation, id, message },
+            Code::UNAVAILABLE => Self::Unavailable { operation, id, message },
+            code => Self::Other { operation, id, message: format!("{message} ({code:?})") },
         }
     }
 

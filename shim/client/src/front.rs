@@ -34,18 +34,11 @@ pub struct FrontConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum FrontError {
     #[error("start front {}", exe.display())]
-    Spawn {
-        exe: PathBuf,
-        source: std::io::Error,
-    },
+    Spawn { exe: PathBuf, source: std::io::Error },
     #[error("front in {} did not answer within {} s", dir.display(), STARTS_WITHIN.as_secs())]
     Silent { dir: PathBuf },
     #[error("front in {} ended with {status}: {message}", dir.display())]
-    Failed {
-        dir: PathBuf,
-        status: std::process::ExitStatus,
-        message: String,
-    },
+    Failed { dir: PathBuf, status: std::process::ExitStatus, message: String },
     #[error(transparent)]
     Connect(#[from] ShimError),
 }
@@ -60,43 +53,22 @@ pub async fn start_front(config: &FrontConfig) -> Result<Shim, FrontError> {
     if let Ok(shim) = Shim::connect(&socket(&config.dir)).await {
         return Ok(shim);
     }
-    let spawn = |source| FrontError::Spawn {
-        exe: config.exe.clone(),
-        source,
-    };
+    let spawn = |source| FrontError::Spawn { exe: config.exe.clone(), source };
     let mut command = Command::new(&config.exe);
-    command
-        .arg0(SHIM_NAME)
-        .arg("front")
-        .arg("--dir")
-        .arg(&config.dir);
-    command
-        .envs(&config.env)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.arg0(SHIM_NAME).arg("front").arg("--dir").arg(&config.dir);
+    command.envs(&config.env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(spawn)?;
     let answered = tokio::time::timeout(STARTS_WITHIN, answer(&mut child)).await;
-    let (line, message, status) = answered
-        .map_err(|_elapsed| FrontError::Silent {
-            dir: config.dir.clone(),
-        })?
-        .map_err(spawn)?;
+    let (line, message, status) =
+        answered.map_err(|_elapsed| FrontError::Silent { dir: config.dir.clone() })?.map_err(spawn)?;
     if line.trim().is_empty() || !status.success() {
-        return Err(FrontError::Failed {
-            dir: config.dir.clone(),
-            status,
-            message,
-        });
+        return Err(FrontError::Failed { dir: config.dir.clone(), status, message });
     }
     Ok(Shim::connect(Path::new(line.trim())).await?)
 }
 
 /// The line it prints; then the starter ends and leaves the front running.
-async fn answer(
-    child: &mut tokio::process::Child,
-) -> std::io::Result<(String, String, std::process::ExitStatus)> {
+async fn answer(child: &mut tokio::process::Child) -> std::io::Result<(String, String, std::process::ExitStatus)> {
     let (mut line, mut message) = (String::new(), String::new());
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line).await?;

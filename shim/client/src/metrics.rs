@@ -72,14 +72,8 @@ fn to_v1(stats: &Stats) -> v1::Metrics {
         limit: memory.limit.unwrap_or(UNLIMITED),
         ..v1::MemoryEntry::default()
     };
-    let oom = v1::MemoryOomControl {
-        oom_kill: memory.oom_kills,
-        ..v1::MemoryOomControl::default()
-    };
-    let swap = v1::MemoryEntry {
-        usage: memory.usage.saturating_add(memory.swap),
-        ..v1::MemoryEntry::default()
-    };
+    let oom = v1::MemoryOomControl { oom_kill: memory.oom_kills, ..v1::MemoryOomControl::default() };
+    let swap = v1::MemoryEntry { usage: memory.usage.saturating_add(memory.swap), ..v1::MemoryEntry::default() };
     let memory = v1::MemoryStat {
         rss: memory.rss,
         cache: memory.cache,
@@ -104,11 +98,8 @@ fn to_v1(stats: &Stats) -> v1::Metrics {
         swap: MessageField::some(swap),
         ..v1::MemoryStat::default()
     };
-    let pids = v1::PidsStat {
-        current: stats.pids.current,
-        limit: stats.pids.limit.unwrap_or(0),
-        ..v1::PidsStat::default()
-    };
+    let pids =
+        v1::PidsStat { current: stats.pids.current, limit: stats.pids.limit.unwrap_or(0), ..v1::PidsStat::default() };
     v1::Metrics {
         pids: MessageField::some(pids),
         cpu: MessageField::some(cpu),
@@ -146,10 +137,7 @@ fn from_v1(metrics: &v1::Metrics) -> Stats {
             major_page_faults: memory.total_pg_maj_fault,
             oom_kills: metrics.memory_oom_control.oom_kill,
         },
-        pids: PidsStats {
-            current: metrics.pids.current,
-            limit: Some(metrics.pids.limit).filter(|limit| *limit != 0),
-        },
+        pids: PidsStats { current: metrics.pids.current, limit: Some(metrics.pids.limit).filter(|limit| *limit != 0) },
     }
 }
 
@@ -164,10 +152,7 @@ fn to_v2(stats: &Stats) -> v2::Metrics {
         throttled_usec: cpu.throttled_nanos / 1000,
         ..v2::CPUStat::default()
     };
-    let events = v2::MemoryEvents {
-        oom_kill: memory.oom_kills,
-        ..v2::MemoryEvents::default()
-    };
+    let events = v2::MemoryEvents { oom_kill: memory.oom_kills, ..v2::MemoryEvents::default() };
     let memory = v2::MemoryStat {
         usage: memory.usage,
         max_usage: memory.max_usage,
@@ -184,11 +169,8 @@ fn to_v2(stats: &Stats) -> v2::Metrics {
         pgmajfault: memory.major_page_faults,
         ..v2::MemoryStat::default()
     };
-    let pids = v2::PidsStat {
-        current: stats.pids.current,
-        limit: stats.pids.limit.unwrap_or(0),
-        ..v2::PidsStat::default()
-    };
+    let pids =
+        v2::PidsStat { current: stats.pids.current, limit: stats.pids.limit.unwrap_or(0), ..v2::PidsStat::default() };
     v2::Metrics {
         pids: MessageField::some(pids),
         cpu: MessageField::some(cpu),
@@ -225,10 +207,7 @@ fn from_v2(metrics: &v2::Metrics) -> Stats {
             major_page_faults: memory.pgmajfault,
             oom_kills: metrics.memory_events.oom_kill,
         },
-        pids: PidsStats {
-            current: metrics.pids.current,
-            limit: Some(metrics.pids.limit).filter(|limit| *limit != 0),
-        },
+        pids: PidsStats { current: metrics.pids.current, limit: Some(metrics.pids.limit).filter(|limit| *limit != 0) },
     }
 }
 
@@ -270,11 +249,7 @@ mod tests {
     fn what_the_shim_writes_the_agent_reads() {
         for version in [Version::V1, Version::V2] {
             for stats in [stats(Some(200)), stats(None)] {
-                assert_eq!(
-                    from_any(&to_any(version, &stats)).expect("metrics"),
-                    stats,
-                    "{version:?}"
-                );
+                assert_eq!(from_any(&to_any(version, &stats)).expect("metrics"), stats, "{version:?}");
             }
         }
     }
@@ -288,9 +263,6 @@ mod tests {
         assert!(matches!(from_any(&any), Err(MetricsError::Type(name)) if name == "x.Metrics"));
         any.type_url = format!("types.googleapis.com/{V2_TYPE}");
         any.value.clear();
-        assert_eq!(
-            from_any(&any).expect("empty metrics").pids,
-            PidsStats::default()
-        );
+        assert_eq!(from_any(&any).expect("empty metrics").pids, PidsStats::default());
     }
 }

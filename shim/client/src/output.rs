@@ -55,11 +55,7 @@ impl CriLog {
 
     /// A log that is not rotated.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            max_size: None,
-            max_files: Self::DEFAULT_MAX_FILES,
-        }
+        Self { path: path.into(), max_size: None, max_files: Self::DEFAULT_MAX_FILES }
     }
 }
 
@@ -71,11 +67,7 @@ pub enum OutputError {
     #[error("output {0:?}: the path is not absolute")]
     Path(String),
     #[error("output {uri:?}: {key} is not {wanted}")]
-    Parameter {
-        uri: String,
-        key: String,
-        wanted: &'static str,
-    },
+    Parameter { uri: String, key: String, wanted: &'static str },
 }
 
 impl FromStr for OutputUri {
@@ -97,10 +89,7 @@ impl FromStr for OutputUri {
             "fifo" => path.map(Self::Fifo),
             "file" => path.map(Self::File),
             "cri" => cri(path?, query, uri).map(Self::Cri),
-            "binary" => Ok(Self::Binary {
-                path: path?,
-                args: pairs(query).collect(),
-            }),
+            "binary" => Ok(Self::Binary { path: path?, args: pairs(query).collect() }),
             _ => Err(OutputError::Scheme(uri.into())),
         }
     }
@@ -114,19 +103,13 @@ impl fmt::Display for OutputUri {
             Self::File(path) => write!(f, "file://{}", encode(path)),
             Self::Cri(log) => {
                 write!(f, "cri://{}?max-files={}", encode(&log.path), log.max_files)?;
-                log.max_size
-                    .map_or(Ok(()), |size| write!(f, "&max-size={size}"))
+                log.max_size.map_or(Ok(()), |size| write!(f, "&max-size={size}"))
             }
             Self::Binary { path, args } => {
                 write!(f, "binary://{}", encode(path))?;
                 for (index, (key, value)) in args.iter().enumerate() {
                     let mark = if index == 0 { '?' } else { '&' };
-                    write!(
-                        f,
-                        "{mark}{}={}",
-                        encode(Path::new(key)),
-                        encode(Path::new(value))
-                    )?;
+                    write!(f, "{mark}{}={}", encode(Path::new(key)), encode(Path::new(value)))?;
                 }
                 Ok(())
             }
@@ -137,27 +120,13 @@ impl fmt::Display for OutputUri {
 fn cri(path: PathBuf, query: &str, uri: &str) -> Result<CriLog, OutputError> {
     let mut log = CriLog::new(path);
     for (key, value) in pairs(query) {
-        let wrong = |wanted| OutputError::Parameter {
-            uri: uri.into(),
-            key: key.clone(),
-            wanted,
-        };
+        let wrong = |wanted| OutputError::Parameter { uri: uri.into(), key: key.clone(), wanted };
         match key.as_str() {
             "max-size" => {
-                log.max_size = Some(
-                    value
-                        .parse()
-                        .ok()
-                        .filter(|size| *size > 0)
-                        .ok_or(wrong("bytes, at least 1"))?,
-                )
+                log.max_size = Some(value.parse().ok().filter(|size| *size > 0).ok_or(wrong("bytes, at least 1"))?)
             }
             "max-files" => {
-                log.max_files = value
-                    .parse()
-                    .ok()
-                    .filter(|count| *count >= 2)
-                    .ok_or(wrong("a number, at least 2"))?
+                log.max_files = value.parse().ok().filter(|count| *count >= 2).ok_or(wrong("a number, at least 2"))?
             }
             _ => return Err(wrong("a parameter we know")),
         }
@@ -167,25 +136,16 @@ fn cri(path: PathBuf, query: &str, uri: &str) -> Result<CriLog, OutputError> {
 
 fn absolute(path: OsString, uri: &str) -> Result<PathBuf, OutputError> {
     let path = PathBuf::from(path);
-    let usable = path.is_absolute()
-        && path.file_name().is_some()
-        && !path.as_os_str().as_bytes().contains(&0);
-    if usable {
-        Ok(path)
-    } else {
-        Err(OutputError::Path(uri.into()))
-    }
+    let usable = path.is_absolute() && path.file_name().is_some() && !path.as_os_str().as_bytes().contains(&0);
+    if usable { Ok(path) } else { Err(OutputError::Path(uri.into())) }
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
-    query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let text = |part| decode(part).to_string_lossy().into_owned();
-            (text(key), text(value))
-        })
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let text = |part| decode(part).to_string_lossy().into_owned();
+        (text(key), text(value))
+    })
 }
 
 fn decode(text: &str) -> OsString {
@@ -193,9 +153,7 @@ fn decode(text: &str) -> OsString {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let byte = (first == b'%').then(|| tail.get(..2)).flatten();
-        let byte = byte
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte = byte.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
         (bytes, rest) = match byte {
             Some(byte) => (push(bytes, byte), &tail[2..]),
             None => (push(bytes, first), tail),
@@ -212,16 +170,7 @@ fn push(mut bytes: Vec<u8>, byte: u8) -> Vec<u8> {
 fn encode(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~:@+,".contains(&byte);
     let bytes = path.as_os_str().as_bytes();
-    bytes
-        .iter()
-        .map(|&byte| {
-            if plain(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
+    bytes.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 #[cfg(test)]
@@ -234,29 +183,15 @@ mod tests {
 
     #[test]
     fn every_form_is_read() {
-        let cri = |max_size, max_files| {
-            OutputUri::Cri(CriLog {
-                path: "/var/log/pods/a/0.log".into(),
-                max_size,
-                max_files,
-            })
-        };
+        let cri =
+            |max_size, max_files| OutputUri::Cri(CriLog { path: "/var/log/pods/a/0.log".into(), max_size, max_files });
         let table = [
             ("", OutputUri::Null),
-            (
-                "/run/fifo/x-stdout",
-                OutputUri::Fifo("/run/fifo/x-stdout".into()),
-            ),
+            ("/run/fifo/x-stdout", OutputUri::Fifo("/run/fifo/x-stdout".into())),
             ("fifo:///run/x", OutputUri::Fifo("/run/x".into())),
-            (
-                "file:///tmp/out%20put",
-                OutputUri::File("/tmp/out put".into()),
-            ),
+            ("file:///tmp/out%20put", OutputUri::File("/tmp/out put".into())),
             ("cri:///var/log/pods/a/0.log", cri(None, 5)),
-            (
-                "cri:///var/log/pods/a/0.log?max-size=10485760&max-files=3",
-                cri(Some(10_485_760), 3),
-            ),
+            ("cri:///var/log/pods/a/0.log?max-size=10485760&max-files=3", cri(Some(10_485_760), 3)),
             (
                 "binary:///usr/bin/logger?id=x&flag",
                 OutputUri::Binary {
@@ -272,24 +207,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let log = CriLog {
-            path: "/var/log/pods/ns_näme?_1/50%/0.log".into(),
-            max_size: Some(1),
-            max_files: 2,
-        };
-        let args = vec![
-            ("a&b".to_owned(), "c=d".to_owned()),
-            ("e".to_owned(), String::new()),
-        ];
+        let log = CriLog { path: "/var/log/pods/ns_näme?_1/50%/0.log".into(), max_size: Some(1), max_files: 2 };
+        let args = vec![("a&b".to_owned(), "c=d".to_owned()), ("e".to_owned(), String::new())];
         for uri in [
             OutputUri::Null,
             OutputUri::Fifo("/a b".into()),
             OutputUri::File("/%41".into()),
             OutputUri::Cri(log),
-            OutputUri::Binary {
-                path: "/bin/x".into(),
-                args,
-            },
+            OutputUri::Binary { path: "/bin/x".into(), args },
         ] {
             assert_eq!(parse(&uri.to_string()), Ok(uri));
         }
@@ -297,26 +222,12 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_by_name() {
-        for uri in [
-            "relative",
-            "http://a/b",
-            "cri://",
-            "cri://relative",
-            "file:///",
-            "file:///a%00b",
-            "cri:///a/..",
-        ] {
+        for uri in ["relative", "http://a/b", "cri://", "cri://relative", "file:///", "file:///a%00b", "cri:///a/.."] {
             assert!(parse(uri).is_err(), "{uri}");
         }
         let error = parse("cri:///a?max-size=10Mi").expect_err("not a number of bytes");
-        assert_eq!(
-            error.to_string(),
-            r#"output "cri:///a?max-size=10Mi": max-size is not bytes, at least 1"#
-        );
+        assert_eq!(error.to_string(), r#"output "cri:///a?max-size=10Mi": max-size is not bytes, at least 1"#);
         let error = parse("cri:///a?colour=red").expect_err("unknown parameter");
-        assert_eq!(
-            error.to_string(),
-            r#"output "cri:///a?colour=red": colour is not a parameter we know"#
-        );
+        assert_eq!(error.to_string(), r#"output "cri:///a?colour=red": colour is not a parameter we know"#);
     }
 }

@@ -9,9 +9,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// Field 22 of `/proc/<pid>/stat`, clock ticks since boot. `None` when there is no such process.
 pub fn start_time(pid: i32) -> io::Result<Option<u64>> {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(stat) => parse_start_time(&stat)
-            .map(Some)
-            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat: {stat:?}"))),
+        Ok(stat) => {
+            parse_start_time(&stat).map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat: {stat:?}")))
+        }
         // ESRCH: it ended between open and read.
         Err(error)
             if error.kind() == io::ErrorKind::NotFound
@@ -31,7 +31,10 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 
 /// Opens the process if it is still that one. `None` when it is gone, whoever has its pid now.
 pub fn open(pid: i32, start_time: u64) -> io::Result<Option<OwnedFd>> {
-    let Some(id) = Pid::from_raw(pid).filter(|_| pid > 0) else {
+    if pid <= 0 {
+        return Ok(None);
+    }
+    let Some(id) = Pid::from_raw(pid) else {
         return Ok(None);
     };
     let fd = match pidfd_open(id, PidfdFlags::empty()) {
@@ -60,10 +63,7 @@ mod tests {
         let pid = i32::try_from(std::process::id()).expect("pid");
         let start = start_time(pid).expect("own stat").expect("alive");
         assert!(open(pid, start).expect("open").is_some());
-        assert!(
-            open(pid, start + 1).expect("open").is_none(),
-            "another process of that pid"
-        );
+        assert!(open(pid, start + 1).expect("open").is_none(), "another process of that pid");
         assert!(open(-1, 0).expect("open").is_none());
         assert!(open(0, 0).expect("open").is_none());
         assert_eq!(start_time(i32::MAX).expect("no such process"), None);

@@ -39,11 +39,7 @@ pub enum CgroupError {
     #[error("make cgroup {}", path.display())]
     Make { path: PathBuf, source: io::Error },
     #[error("write {value:?} to {}", path.display())]
-    Write {
-        path: PathBuf,
-        value: String,
-        source: io::Error,
-    },
+    Write { path: PathBuf, value: String, source: io::Error },
     #[error("open {}", path.display())]
     Open { path: PathBuf, source: io::Error },
     #[error("remove cgroup {}", path.display())]
@@ -60,31 +56,20 @@ impl Cgroup {
     /// The cgroup above; `None` for one that stands directly below the root.
     pub fn parent(&self) -> Option<Self> {
         let up = |(controller, (mount, below)): (&Controller, &(PathBuf, PathBuf))| {
-            let above = below
-                .parent()
-                .filter(|above| !above.as_os_str().is_empty())?;
+            let above = below.parent().filter(|above| !above.as_os_str().is_empty())?;
             Some((*controller, (mount.clone(), above.to_path_buf())))
         };
         let dirs: BTreeMap<_, _> = self.dirs.iter().filter_map(up).collect();
-        (!dirs.is_empty()).then_some(Self {
-            version: self.version,
-            dirs,
-        })
+        (!dirs.is_empty()).then_some(Self { version: self.version, dirs })
     }
 
     /// Makes it with its parents, and sets its limits. Twice is as once. Gives the controllers that the resources ask
     /// for and the host has not; they are also logged, once per controller and process.
     pub fn make(&self, resources: &LinuxResources) -> Result<Vec<Controller>, CgroupError> {
-        let wanted = Controller::ALWAYS
-            .into_iter()
-            .chain(limits::further_controllers(self.version, resources));
+        let wanted = Controller::ALWAYS.into_iter().chain(limits::further_controllers(self.version, resources));
         let wanted: BTreeSet<_> = wanted.collect();
         let mut made = BTreeSet::new();
-        for (controller, (mount, below)) in self
-            .dirs
-            .iter()
-            .filter(|(controller, _)| wanted.contains(controller))
-        {
+        for (controller, (mount, below)) in self.dirs.iter().filter(|(controller, _)| wanted.contains(controller)) {
             if made.insert(mount) {
                 self.make_in(mount, below, &wanted)?;
             }
@@ -98,21 +83,14 @@ impl Cgroup {
     /// Sets limits of a cgroup that exists.
     pub fn limit(&self, resources: &LinuxResources) -> Result<Vec<Controller>, CgroupError> {
         let settings = limits::settings(self.version, resources);
-        let (have, lack): (Vec<_>, Vec<_>) = settings
-            .into_iter()
-            .partition(|setting| self.dirs.contains_key(&setting.controller));
+        let (have, lack): (Vec<_>, Vec<_>) =
+            settings.into_iter().partition(|setting| self.dirs.contains_key(&setting.controller));
         // A limit may only be lowered or raised after another one was: what fails first is tried again after the rest.
-        let failed: Vec<_> = have
-            .iter()
-            .filter(|setting| self.set(setting).is_err())
-            .collect();
-        failed
-            .into_iter()
-            .try_for_each(|setting| self.set(setting))?;
+        let failed: Vec<_> = have.iter().filter(|setting| self.set(setting).is_err()).collect();
+        failed.into_iter().try_for_each(|setting| self.set(setting))?;
         let mut lack: Vec<_> = lack.into_iter().map(|setting| setting.controller).collect();
         lack.dedup();
-        lack.iter()
-            .for_each(|controller| report_missing(*controller));
+        lack.iter().for_each(|controller| report_missing(*controller));
         Ok(lack)
     }
 
@@ -130,8 +108,7 @@ impl Cgroup {
         let open = |dir: PathBuf| {
             let path = dir.join(name);
             let file = OpenOptions::new().write(true).open(&path);
-            file.map(OwnedFd::from)
-                .map_err(|source| CgroupError::Open { path, source })
+            file.map(OwnedFd::from).map_err(|source| CgroupError::Open { path, source })
         };
         self.existing().map(open).collect()
     }
@@ -144,28 +121,19 @@ impl Cgroup {
         };
         let (cpu, memory) = match self.version {
             Version::V1 => (self.cpu_v1()?, self.memory_v1()?),
-            Version::V2 => (
-                CpuStats::v2(&self.read(Controller::Cpu, "cpu.stat")?),
-                self.memory_v2()?,
-            ),
+            Version::V2 => (CpuStats::v2(&self.read(Controller::Cpu, "cpu.stat")?), self.memory_v2()?),
         };
         Ok(Stats { cpu, memory, pids })
     }
 
     /// How many of its processes the kernel ended for want of memory.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        Ok(super::stats::field(
-            &self.read(Controller::Memory, self.oom_file())?,
-            "oom_kill",
-        ))
+        Ok(super::stats::field(&self.read(Controller::Memory, self.oom_file())?, "oom_kill"))
     }
 
     /// The file that holds the line `oom_kill <count>`; `None` without memory controller.
     pub fn open_oom_counter(&self) -> Result<Option<OwnedFd>, CgroupError> {
-        let Some(path) = self
-            .dir(Controller::Memory)
-            .map(|dir| dir.join(self.oom_file()))
-        else {
+        let Some(path) = self.dir(Controller::Memory).map(|dir| dir.join(self.oom_file())) else {
             return Ok(None);
         };
         match fs::File::open(&path) {
@@ -182,18 +150,12 @@ impl Cgroup {
         };
         let path = dir.join("cgroup.procs");
         let text = read_or_empty(&path)?;
-        Ok(text
-            .lines()
-            .filter_map(|line| line.trim().parse().ok())
-            .collect())
+        Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
     /// SIGKILL to all in it.
     pub fn kill(&self) -> Result<(), CgroupError> {
-        let at_once = self
-            .existing()
-            .map(|dir| dir.join("cgroup.kill"))
-            .find(|path| path.exists());
+        let at_once = self.existing().map(|dir| dir.join("cgroup.kill")).find(|path| path.exists());
         if let Some(path) = at_once {
             return write(&path, "1");
         }
@@ -203,11 +165,7 @@ impl Cgroup {
             if pids.is_empty() {
                 break;
             }
-            for pid in pids
-                .into_iter()
-                .filter(|pid| *pid > 0)
-                .filter_map(Pid::from_raw)
-            {
+            for pid in pids.into_iter().filter(|pid| *pid > 0).filter_map(Pid::from_raw) {
                 // Gone already: all the better.
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -222,21 +180,13 @@ impl Cgroup {
             let dir = self.existing().next().ok_or(CgroupError::NoFreezer)?;
             return write(&dir.join("cgroup.freeze"), if frozen { "1" } else { "0" });
         }
-        let dir = self
-            .dir(Controller::Freezer)
-            .ok_or(CgroupError::NoFreezer)?;
+        let dir = self.dir(Controller::Freezer).ok_or(CgroupError::NoFreezer)?;
         // Few containers are ever paused: they join this hierarchy only then.
-        fs::create_dir_all(&dir).map_err(|source| CgroupError::Make {
-            path: dir.clone(),
-            source,
-        })?;
+        fs::create_dir_all(&dir).map_err(|source| CgroupError::Make { path: dir.clone(), source })?;
         for pid in self.pids()? {
             write(&dir.join("cgroup.procs"), &pid.to_string())?;
         }
-        write(
-            &dir.join("freezer.state"),
-            if frozen { "FROZEN" } else { "THAWED" },
-        )
+        write(&dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
     }
 
     /// Removes it, waiting while the kernel still counts processes that ended. Its parents stay. Twice is as once.
@@ -245,11 +195,7 @@ impl Cgroup {
         let mut pause = Duration::from_millis(1);
         loop {
             let busy = match self.try_remove() {
-                Err(error @ CgroupError::Remove { .. })
-                    if tokio::time::Instant::now() < deadline =>
-                {
-                    error
-                }
+                Err(error @ CgroupError::Remove { .. }) if tokio::time::Instant::now() < deadline => error,
                 done => return done,
             };
             tracing::trace!(error = %busy, "cgroup is still busy");
@@ -280,27 +226,16 @@ impl Cgroup {
     }
 
     fn dir(&self, controller: Controller) -> Option<PathBuf> {
-        self.dirs
-            .get(&controller)
-            .map(|(mount, below)| mount.join(below))
+        self.dirs.get(&controller).map(|(mount, below)| mount.join(below))
     }
 
     /// Each directory once, if it exists.
     fn existing(&self) -> impl Iterator<Item = PathBuf> {
-        let dirs: BTreeSet<_> = self
-            .dirs
-            .values()
-            .map(|(mount, below)| mount.join(below))
-            .collect();
+        let dirs: BTreeSet<_> = self.dirs.values().map(|(mount, below)| mount.join(below)).collect();
         dirs.into_iter().filter(|dir| dir.is_dir())
     }
 
-    fn make_in(
-        &self,
-        mount: &Path,
-        below: &Path,
-        wanted: &BTreeSet<Controller>,
-    ) -> Result<(), CgroupError> {
+    fn make_in(&self, mount: &Path, below: &Path, wanted: &BTreeSet<Controller>) -> Result<(), CgroupError> {
         let mut dir = mount.to_path_buf();
         for name in below {
             if self.version == Version::V2 {
@@ -333,23 +268,13 @@ impl Cgroup {
 
     /// A file of a controller; empty if the host has no such controller or file.
     fn read(&self, controller: Controller, file: &str) -> Result<String, CgroupError> {
-        self.dir(controller)
-            .map_or(Ok(String::new()), |dir| read_or_empty(&dir.join(file)))
+        self.dir(controller).map_or(Ok(String::new()), |dir| read_or_empty(&dir.join(file)))
     }
 
     fn cpu_v1(&self) -> Result<CpuStats, CgroupError> {
         let acct = |file| self.read(Controller::Cpuacct, file);
-        let (usage, user, system) = (
-            acct("cpuacct.usage")?,
-            acct("cpuacct.usage_user")?,
-            acct("cpuacct.usage_sys")?,
-        );
-        Ok(CpuStats::v1(
-            &usage,
-            &user,
-            &system,
-            &self.read(Controller::Cpu, "cpu.stat")?,
-        ))
+        let (usage, user, system) = (acct("cpuacct.usage")?, acct("cpuacct.usage_user")?, acct("cpuacct.usage_sys")?);
+        Ok(CpuStats::v1(&usage, &user, &system, &self.read(Controller::Cpu, "cpu.stat")?))
     }
 
     fn memory_v1(&self) -> Result<MemoryStats, CgroupError> {
@@ -399,17 +324,9 @@ fn enable(dir: &Path, wanted: &BTreeSet<Controller>) -> Result<(), CgroupError> 
     let path = dir.join("cgroup.subtree_control");
     let enabled = read_or_empty(&path)?;
     let has = |list: &str, name: &str| list.split_whitespace().any(|listed| listed == name);
-    let names = Cgroups::v2_names()
-        .filter(|(controller, name)| wanted.contains(controller) && has(&available, name));
-    let new: Vec<_> = names
-        .filter(|(_, name)| !has(&enabled, name))
-        .map(|(_, name)| format!("+{name}"))
-        .collect();
-    if new.is_empty() {
-        Ok(())
-    } else {
-        write(&path, &new.join(" "))
-    }
+    let names = Cgroups::v2_names().filter(|(controller, name)| wanted.contains(controller) && has(&available, name));
+    let new: Vec<_> = names.filter(|(_, name)| !has(&enabled, name)).map(|(_, name)| format!("+{name}")).collect();
+    if new.is_empty() { Ok(()) } else { write(&path, &new.join(" ")) }
 }
 
 /// v1: a cpuset without cpus and mems takes no process, and a new one has none.
@@ -430,29 +347,15 @@ fn inherit_cpuset(mount: &Path, below: &Path) -> Result<(), CgroupError> {
 fn read_or_empty(path: &Path) -> Result<String, CgroupError> {
     match fs::read_to_string(path) {
         // ENODEV: the cgroup was removed while its file was open.
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(19) =>
-        {
-            Ok(String::new())
-        }
-        Err(source) => Err(CgroupError::Read {
-            path: path.into(),
-            source,
-        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(19) => Ok(String::new()),
+        Err(source) => Err(CgroupError::Read { path: path.into(), source }),
         Ok(text) => Ok(text),
     }
 }
 
 fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
-    let written = OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(value.as_bytes()));
-    written.map_err(|source| CgroupError::Write {
-        path: path.into(),
-        value: value.into(),
-        source,
-    })
+    let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|source| CgroupError::Write { path: path.into(), value: value.into(), source })
 }
 
 fn report_missing(controller: Controller) {
@@ -475,8 +378,7 @@ mod tests {
         fs::write(dir.join("cgroup.controllers"), "cpu memory").expect("controllers");
         fs::write(dir.join("cgroup.subtree_control"), "").expect("subtree control");
         let place = (dir.to_path_buf(), PathBuf::from("leaf"));
-        let dirs =
-            [Controller::Cpu, Controller::Memory].map(|controller| (controller, place.clone()));
+        let dirs = [Controller::Cpu, Controller::Memory].map(|controller| (controller, place.clone()));
         Cgroup::new(Version::V2, dirs.into())
     }
 
@@ -484,12 +386,10 @@ mod tests {
     fn a_controller_the_host_lacks_is_told_and_the_rest_goes_on() {
         let dir = tempfile::tempdir().expect("directory");
         let group = v2(dir.path());
-        let resources = serde_json::from_str(r#"{"pids": {"limit": 5}, "memory": {"swap": 1}}"#)
-            .expect("resources");
+        let resources = serde_json::from_str(r#"{"pids": {"limit": 5}, "memory": {"swap": 1}}"#).expect("resources");
         assert_eq!(group.make(&resources).expect("made"), [Controller::Pids]);
         assert!(dir.path().join("leaf").is_dir());
-        let enabled =
-            fs::read_to_string(dir.path().join("cgroup.subtree_control")).expect("enabled");
+        let enabled = fs::read_to_string(dir.path().join("cgroup.subtree_control")).expect("enabled");
         assert_eq!(enabled, "+cpu +memory");
     }
 
@@ -499,10 +399,7 @@ mod tests {
         let group = v2(dir.path());
         let resources = serde_json::from_str(r#"{"memory": {"limit": 1}}"#).expect("resources");
         let error = group.make(&resources).expect_err("no such file");
-        assert_eq!(
-            error.to_string(),
-            format!("write \"1\" to {}/leaf/memory.max", dir.path().display())
-        );
+        assert_eq!(error.to_string(), format!("write \"1\" to {}/leaf/memory.max", dir.path().display()));
     }
 
     #[test]

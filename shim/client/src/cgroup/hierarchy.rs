@@ -36,35 +36,19 @@ impl Controller {
     pub const ALWAYS: [Self; 4] = [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids];
 
     /// v2 turns these on in every parent.
-    const V2: [Self; 6] = [
-        Self::Cpu,
-        Self::Cpuset,
-        Self::Memory,
-        Self::Pids,
-        Self::Io,
-        Self::Hugetlb,
-    ];
+    const V2: [Self; 6] = [Self::Cpu, Self::Cpuset, Self::Memory, Self::Pids, Self::Io, Self::Hugetlb];
 
     /// Name in v1.
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(controller, ..)| *controller == self)
-            .map_or("", |(_, v1, _)| v1)
+        Self::ALL.iter().find(|(controller, ..)| *controller == self).map_or("", |(_, v1, _)| v1)
     }
 
     fn from_v1(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, v1, _)| *v1 == name)
-            .map(|(controller, ..)| *controller)
+        Self::ALL.iter().find(|(_, v1, _)| *v1 == name).map(|(controller, ..)| *controller)
     }
 
     fn from_v2(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(.., v2)| !v2.is_empty() && *v2 == name)
-            .map(|(controller, ..)| *controller)
+        Self::ALL.iter().find(|(.., v2)| !v2.is_empty() && *v2 == name).map(|(controller, ..)| *controller)
     }
 }
 
@@ -94,27 +78,18 @@ struct Place {
 impl Cgroups {
     /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup`.
     pub fn detect() -> Result<Self, CgroupError> {
-        let read = |path: &str| {
-            fs::read_to_string(path).map_err(|source| CgroupError::Read {
-                path: path.into(),
-                source,
-            })
-        };
+        let read =
+            |path: &str| fs::read_to_string(path).map_err(|source| CgroupError::Read { path: path.into(), source });
         let mounts = mounts(&read("/proc/self/mountinfo")?);
         let own = own(&read("/proc/self/cgroup")?);
         let unified = mounts.iter().find(|mount| mount.controllers.is_none());
-        let listed = unified.map(|mount| {
-            fs::read_to_string(mount.point.join("cgroup.controllers")).unwrap_or_default()
-        });
+        let listed =
+            unified.map(|mount| fs::read_to_string(mount.point.join("cgroup.controllers")).unwrap_or_default());
         Self::of(&mounts, &own, &listed.unwrap_or_default())
     }
 
     /// Decides from what was read.
-    fn of(
-        mounts: &[Mount],
-        own: &BTreeMap<String, PathBuf>,
-        v2_controllers: &str,
-    ) -> Result<Self, CgroupError> {
+    fn of(mounts: &[Mount], own: &BTreeMap<String, PathBuf>, v2_controllers: &str) -> Result<Self, CgroupError> {
         let own_of = |name: &str, root: &Path| {
             let path = own.get(name).map_or(Path::new("/"), PathBuf::as_path);
             // In a container the mount shows a part of the tree while /proc may tell the whole path.
@@ -124,35 +99,19 @@ impl Cgroups {
         let mut controllers = BTreeMap::new();
         for mount in mounts {
             for name in mount.controllers.iter().flatten() {
-                let place = Place {
-                    mount: mount.point.clone(),
-                    own: own_of(name, &mount.root),
-                };
+                let place = Place { mount: mount.point.clone(), own: own_of(name, &mount.root) };
                 controllers.extend(Controller::from_v1(name).map(|controller| (controller, place)));
             }
         }
         if !controllers.is_empty() {
-            return Ok(Self {
-                version: Version::V1,
-                controllers,
-            });
+            return Ok(Self { version: Version::V1, controllers });
         }
         let Some(unified) = mounts.iter().find(|mount| mount.controllers.is_none()) else {
             return Err(CgroupError::None);
         };
-        let place = Place {
-            mount: unified.point.clone(),
-            own: own_of("", &unified.root),
-        };
-        let listed = v2_controllers
-            .split_whitespace()
-            .filter_map(Controller::from_v2);
-        Ok(Self {
-            version: Version::V2,
-            controllers: listed
-                .map(|controller| (controller, place.clone()))
-                .collect(),
-        })
+        let place = Place { mount: unified.point.clone(), own: own_of("", &unified.root) };
+        let listed = v2_controllers.split_whitespace().filter_map(Controller::from_v2);
+        Ok(Self { version: Version::V2, controllers: listed.map(|controller| (controller, place.clone())).collect() })
     }
 
     /// Which interface.
@@ -172,10 +131,8 @@ impl Cgroups {
             CgroupPath::Absolute(path) => path.clone(),
             CgroupPath::Relative(path) => place.own.join(path),
         };
-        let dirs = self
-            .controllers
-            .iter()
-            .map(|(controller, place)| (*controller, (place.mount.clone(), below(place))));
+        let dirs =
+            self.controllers.iter().map(|(controller, place)| (*controller, (place.mount.clone(), below(place))));
         Ok(Cgroup::new(self.version, dirs.collect()))
     }
 
@@ -209,29 +166,15 @@ fn mounts(mountinfo: &str) -> Vec<Mount> {
             "cgroup2" => None,
             _ => return None,
         };
-        Some(Mount {
-            point: unescape(point),
-            root: unescape(root),
-            controllers,
-        })
+        Some(Mount { point: unescape(point), root: unescape(root), controllers })
     };
     mountinfo.lines().filter_map(line).collect()
 }
 
 /// Blank, tab, newline and backslash come as three octal digits.
 fn unescape(field: &str) -> PathBuf {
-    let escapes = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ];
-    escapes
-        .iter()
-        .fold(field.to_owned(), |text, (code, char)| {
-            text.replace(code, char)
-        })
-        .into()
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(field.to_owned(), |text, (code, char)| text.replace(code, char)).into()
 }
 
 /// `4:memory:/a/b` for v1, `0::/a/b` for v2 (under the empty name).
@@ -240,11 +183,7 @@ fn own(proc_cgroup: &str) -> BTreeMap<String, PathBuf> {
     for line in proc_cgroup.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
         if let (Some(names), Some(path)) = (parts.next(), parts.next()) {
-            own.extend(
-                names
-                    .split(',')
-                    .map(|name| (name.to_owned(), PathBuf::from(path))),
-            );
+            own.extend(names.split(',').map(|name| (name.to_owned(), PathBuf::from(path))));
         }
     }
     own
@@ -268,10 +207,7 @@ mod tests {
         let own = own("4:memory:/agent\n3:cpu,cpuacct:/\n0::/x\n");
         let cgroups = Cgroups::of(&mounts(HYBRID), &own, "").expect("hierarchies");
         assert_eq!(cgroups.version(), Version::V1);
-        let place = |mount: &str, own: &str| Place {
-            mount: mount.into(),
-            own: own.into(),
-        };
+        let place = |mount: &str, own: &str| Place { mount: mount.into(), own: own.into() };
         let expected = [
             (Controller::Cpu, place("/sys/fs/cgroup/cpu,cpuacct", "")),
             (Controller::Cpuacct, place("/sys/fs/cgroup/cpu,cpuacct", "")),
@@ -284,41 +220,23 @@ mod tests {
     #[test]
     fn a_host_with_only_v2_is_v2_with_the_controllers_it_lists() {
         let mountinfo = "25 22 0:23 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
-        let cgroups = Cgroups::of(
-            &mounts(mountinfo),
-            &own("0::/system.slice/samara.service\n"),
-            "cpu memory misc",
-        )
-        .expect("v2");
+        let cgroups =
+            Cgroups::of(&mounts(mountinfo), &own("0::/system.slice/samara.service\n"), "cpu memory misc").expect("v2");
         assert_eq!(cgroups.version(), Version::V2);
-        assert_eq!(
-            cgroups.controllers.keys().copied().collect::<Vec<_>>(),
-            [Controller::Cpu, Controller::Memory]
-        );
-        assert_eq!(
-            cgroups.controllers[&Controller::Cpu].own,
-            Path::new("system.slice/samara.service")
-        );
+        assert_eq!(cgroups.controllers.keys().copied().collect::<Vec<_>>(), [Controller::Cpu, Controller::Memory]);
+        assert_eq!(cgroups.controllers[&Controller::Cpu].own, Path::new("system.slice/samara.service"));
     }
 
     #[test]
     fn in_a_container_the_mounted_part_is_taken_off_the_own_path() {
-        let mountinfo =
-            "33 30 0:29 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
-        let cgroups =
-            Cgroups::of(&mounts(mountinfo), &own("4:memory:/docker/abc/agent\n"), "").expect("v1");
-        assert_eq!(
-            cgroups.controllers[&Controller::Memory].own,
-            Path::new("agent")
-        );
+        let mountinfo = "33 30 0:29 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let cgroups = Cgroups::of(&mounts(mountinfo), &own("4:memory:/docker/abc/agent\n"), "").expect("v1");
+        assert_eq!(cgroups.controllers[&Controller::Memory].own, Path::new("agent"));
     }
 
     #[test]
     fn a_host_without_any_says_so() {
-        assert!(matches!(
-            Cgroups::of(&[], &BTreeMap::new(), ""),
-            Err(CgroupError::None)
-        ));
+        assert!(matches!(Cgroups::of(&[], &BTreeMap::new(), ""), Err(CgroupError::None)));
     }
 
     #[test]

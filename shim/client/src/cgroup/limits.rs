@@ -26,10 +26,7 @@ pub fn settings(version: Version, resources: &LinuxResources) -> Vec<Setting> {
 
 /// Controllers beyond [`Controller::ALWAYS`] that these resources need.
 pub fn further_controllers(version: Version, resources: &LinuxResources) -> Vec<Controller> {
-    let mut controllers: Vec<_> = settings(version, resources)
-        .into_iter()
-        .map(|setting| setting.controller)
-        .collect();
+    let mut controllers: Vec<_> = settings(version, resources).into_iter().map(|setting| setting.controller).collect();
     controllers.retain(|controller| !Controller::ALWAYS.contains(controller));
     controllers.dedup();
     controllers
@@ -39,75 +36,27 @@ fn v1(resources: &LinuxResources) -> Vec<Setting> {
     let mut table = Table::default();
     if let Some(memory) = resources.memory() {
         let c = Controller::Memory;
-        table.add(
-            c,
-            "memory.limit_in_bytes",
-            memory.limit().filter(|limit| *limit != 0),
-        );
-        table.add(
-            c,
-            "memory.memsw.limit_in_bytes",
-            memory.swap().filter(|swap| *swap != 0),
-        );
-        table.add(
-            c,
-            "memory.soft_limit_in_bytes",
-            memory.reservation().filter(|value| *value != 0),
-        );
-        table.add(
-            c,
-            "memory.swappiness",
-            memory.swappiness().filter(|value| *value <= 100),
-        );
-        table.add(
-            c,
-            "memory.oom_control",
-            memory.disable_oom_killer().filter(|off| *off).map(|_| 1),
-        );
+        table.add(c, "memory.limit_in_bytes", memory.limit().filter(|limit| *limit != 0));
+        table.add(c, "memory.memsw.limit_in_bytes", memory.swap().filter(|swap| *swap != 0));
+        table.add(c, "memory.soft_limit_in_bytes", memory.reservation().filter(|value| *value != 0));
+        table.add(c, "memory.swappiness", memory.swappiness().filter(|value| *value <= 100));
+        table.add(c, "memory.oom_control", memory.disable_oom_killer().filter(|off| *off).map(|_| 1));
     }
     if let Some(cpu) = resources.cpu() {
         let c = Controller::Cpu;
         table.add(c, "cpu.shares", cpu.shares().filter(|shares| *shares != 0));
-        table.add(
-            c,
-            "cpu.cfs_period_us",
-            cpu.period().filter(|period| *period != 0),
-        );
-        table.add(
-            c,
-            "cpu.cfs_quota_us",
-            cpu.quota().filter(|quota| *quota != 0),
-        );
+        table.add(c, "cpu.cfs_period_us", cpu.period().filter(|period| *period != 0));
+        table.add(c, "cpu.cfs_quota_us", cpu.quota().filter(|quota| *quota != 0));
         table.add(c, "cpu.cfs_burst_us", cpu.burst());
-        table.add(
-            c,
-            "cpu.rt_period_us",
-            cpu.realtime_period().filter(|period| *period != 0),
-        );
-        table.add(
-            c,
-            "cpu.rt_runtime_us",
-            cpu.realtime_runtime().filter(|runtime| *runtime != 0),
-        );
+        table.add(c, "cpu.rt_period_us", cpu.realtime_period().filter(|period| *period != 0));
+        table.add(c, "cpu.rt_runtime_us", cpu.realtime_runtime().filter(|runtime| *runtime != 0));
         table.add(c, "cpu.idle", cpu.idle());
-        table.add(
-            Controller::Cpuset,
-            "cpuset.cpus",
-            cpu.cpus().as_deref().filter(|cpus| !cpus.is_empty()),
-        );
-        table.add(
-            Controller::Cpuset,
-            "cpuset.mems",
-            cpu.mems().as_deref().filter(|mems| !mems.is_empty()),
-        );
+        table.add(Controller::Cpuset, "cpuset.cpus", cpu.cpus().as_deref().filter(|cpus| !cpus.is_empty()));
+        table.add(Controller::Cpuset, "cpuset.mems", cpu.mems().as_deref().filter(|mems| !mems.is_empty()));
     }
     table.add(Controller::Pids, "pids.max", pids(resources));
     if let Some(io) = resources.block_io() {
-        table.add(
-            Controller::Io,
-            "blkio.weight",
-            io.weight().filter(|weight| *weight != 0),
-        );
+        table.add(Controller::Io, "blkio.weight", io.weight().filter(|weight| *weight != 0));
         for (file, _, device, rate) in throttles(io) {
             table.add(Controller::Io, file, Some(format!("{device} {rate}")));
         }
@@ -124,53 +73,26 @@ fn v2(resources: &LinuxResources) -> Vec<Setting> {
     if let Some(memory) = resources.memory() {
         let c = Controller::Memory;
         table.add(c, "memory.max", memory.limit().and_then(bytes));
-        let swap =
-            memory
-                .swap()
-                .filter(|swap| *swap != 0)
-                .map(|swap| match (swap, memory.limit()) {
-                    (..0, _) => "max".to_owned(),
-                    // OCI counts memory and swap together, v2 swap alone.
-                    (swap, limit) => swap
-                        .saturating_sub(limit.unwrap_or(0).max(0))
-                        .max(0)
-                        .to_string(),
-                });
+        let swap = memory.swap().filter(|swap| *swap != 0).map(|swap| match (swap, memory.limit()) {
+            (..0, _) => "max".to_owned(),
+            // OCI counts memory and swap together, v2 swap alone.
+            (swap, limit) => swap.saturating_sub(limit.unwrap_or(0).max(0)).max(0).to_string(),
+        });
         table.add(c, "memory.swap.max", swap);
         table.add(c, "memory.low", memory.reservation().and_then(bytes));
     }
     if let Some(cpu) = resources.cpu() {
         let c = Controller::Cpu;
-        table.add(
-            c,
-            "cpu.weight",
-            cpu.shares().filter(|shares| *shares != 0).map(weight),
-        );
-        if cpu.quota().is_some_and(|quota| quota != 0)
-            || cpu.period().is_some_and(|period| period != 0)
-        {
-            let quota = cpu
-                .quota()
-                .filter(|quota| *quota > 0)
-                .map_or("max".to_owned(), |quota| quota.to_string());
-            let period = cpu
-                .period()
-                .filter(|period| *period != 0)
-                .unwrap_or(100_000);
+        table.add(c, "cpu.weight", cpu.shares().filter(|shares| *shares != 0).map(weight));
+        if cpu.quota().is_some_and(|quota| quota != 0) || cpu.period().is_some_and(|period| period != 0) {
+            let quota = cpu.quota().filter(|quota| *quota > 0).map_or("max".to_owned(), |quota| quota.to_string());
+            let period = cpu.period().filter(|period| *period != 0).unwrap_or(100_000);
             table.add(c, "cpu.max", Some(format!("{quota} {period}")));
         }
         table.add(c, "cpu.max.burst", cpu.burst());
         table.add(c, "cpu.idle", cpu.idle());
-        table.add(
-            Controller::Cpuset,
-            "cpuset.cpus",
-            cpu.cpus().as_deref().filter(|cpus| !cpus.is_empty()),
-        );
-        table.add(
-            Controller::Cpuset,
-            "cpuset.mems",
-            cpu.mems().as_deref().filter(|mems| !mems.is_empty()),
-        );
+        table.add(Controller::Cpuset, "cpuset.cpus", cpu.cpus().as_deref().filter(|cpus| !cpus.is_empty()));
+        table.add(Controller::Cpuset, "cpuset.mems", cpu.mems().as_deref().filter(|mems| !mems.is_empty()));
     }
     table.add(Controller::Pids, "pids.max", pids(resources));
     if let Some(io) = resources.block_io() {
@@ -179,25 +101,13 @@ fn v2(resources: &LinuxResources) -> Vec<Setting> {
             .weight()
             .filter(|weight| *weight != 0)
             .map(|weight| 1 + (u64::from(weight).saturating_sub(10)) * 9999 / 990);
-        table.add(
-            Controller::Io,
-            "io.weight",
-            weight.map(|weight| format!("default {weight}")),
-        );
+        table.add(Controller::Io, "io.weight", weight.map(|weight| format!("default {weight}")));
         for (_, key, device, rate) in throttles(io) {
-            table.add(
-                Controller::Io,
-                "io.max",
-                Some(format!("{device} {key}={rate}")),
-            );
+            table.add(Controller::Io, "io.max", Some(format!("{device} {key}={rate}")));
         }
     }
     for limit in resources.hugepage_limits().iter().flatten() {
-        table.add(
-            Controller::Hugetlb,
-            &format!("hugetlb.{}.max", limit.page_size()),
-            Some(limit.limit()),
-        );
+        table.add(Controller::Hugetlb, &format!("hugetlb.{}.max", limit.page_size()), Some(limit.limit()));
     }
     let mut unified: Vec<_> = resources.unified().iter().flatten().collect();
     unified.sort();
@@ -213,11 +123,7 @@ struct Table(Vec<Setting>);
 
 impl Table {
     fn add(&mut self, controller: Controller, file: &str, value: Option<impl ToString>) {
-        let row = value.map(|value| Setting {
-            controller,
-            file: file.into(),
-            value: value.to_string(),
-        });
+        let row = value.map(|value| Setting { controller, file: file.into(), value: value.to_string() });
         self.0.extend(row);
     }
 }
@@ -239,46 +145,22 @@ fn bytes(value: i64) -> Option<String> {
 
 fn pids(resources: &LinuxResources) -> Option<String> {
     let limit = resources.pids().as_ref()?.limit();
-    Some(if limit > 0 {
-        limit.to_string()
-    } else {
-        "max".into()
-    })
+    Some(if limit > 0 { limit.to_string() } else { "max".into() })
 }
 
 /// v1 file, v2 key, device and rate.
 fn throttles(io: &LinuxBlockIo) -> impl Iterator<Item = (&'static str, &'static str, String, u64)> {
     let lists = [
-        (
-            "blkio.throttle.read_bps_device",
-            "rbps",
-            io.throttle_read_bps_device(),
-        ),
-        (
-            "blkio.throttle.write_bps_device",
-            "wbps",
-            io.throttle_write_bps_device(),
-        ),
-        (
-            "blkio.throttle.read_iops_device",
-            "riops",
-            io.throttle_read_iops_device(),
-        ),
-        (
-            "blkio.throttle.write_iops_device",
-            "wiops",
-            io.throttle_write_iops_device(),
-        ),
+        ("blkio.throttle.read_bps_device", "rbps", io.throttle_read_bps_device()),
+        ("blkio.throttle.write_bps_device", "wbps", io.throttle_write_bps_device()),
+        ("blkio.throttle.read_iops_device", "riops", io.throttle_read_iops_device()),
+        ("blkio.throttle.write_iops_device", "wiops", io.throttle_write_iops_device()),
     ];
     lists.into_iter().flat_map(|(file, key, devices)| {
-        devices.iter().flatten().map(move |device| {
-            (
-                file,
-                key,
-                format!("{}:{}", device.major(), device.minor()),
-                device.rate(),
-            )
-        })
+        devices
+            .iter()
+            .flatten()
+            .map(move |device| (file, key, format!("{}:{}", device.major(), device.minor()), device.rate()))
     })
 }
 
@@ -304,9 +186,7 @@ mod tests {
 
     fn rows(version: Version, json: &str) -> Vec<String> {
         let rows = settings(version, &resources(json));
-        rows.into_iter()
-            .map(|row| format!("{}: {} = {}", row.controller.name(), row.file, row.value))
-            .collect()
+        rows.into_iter().map(|row| format!("{}: {} = {}", row.controller.name(), row.file, row.value)).collect()
     }
 
     const KUBELET: &str = r#"{
@@ -390,25 +270,13 @@ mod tests {
                 "memory: memory.high = 1000"
             ]
         );
-        assert_eq!(
-            further_controllers(Version::V1, &resources(json)),
-            [Controller::Cpuset, Controller::Io]
-        );
-        assert_eq!(
-            further_controllers(Version::V1, &resources(KUBELET)),
-            [Controller::Hugetlb]
-        );
+        assert_eq!(further_controllers(Version::V1, &resources(json)), [Controller::Cpuset, Controller::Io]);
+        assert_eq!(further_controllers(Version::V1, &resources(KUBELET)), [Controller::Hugetlb]);
     }
 
     #[test]
     fn shares_become_weights_on_the_known_points() {
-        let table = [
-            (0, 1),
-            (2, 1),
-            (1024, 100),
-            (262_144, 10_000),
-            (u64::MAX, 10_000),
-        ];
+        let table = [(0, 1), (2, 1), (1024, 100), (262_144, 10_000), (u64::MAX, 10_000)];
         for (shares, expected) in table {
             assert_eq!(weight(shares), expected, "{shares}");
         }

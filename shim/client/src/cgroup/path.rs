@@ -23,9 +23,7 @@ pub fn parse(text: &str) -> Result<CgroupPath, PathError> {
         return Err(wrong("holds a NUL"));
     }
     if let Some((slice, prefix, name)) = systemd_parts(text) {
-        return systemd(slice, prefix, name)
-            .map(CgroupPath::Absolute)
-            .ok_or(wrong("is not slice:prefix:name"));
+        return systemd(slice, prefix, name).map(CgroupPath::Absolute).ok_or(wrong("is not slice:prefix:name"));
     }
     let mut clean = PathBuf::new();
     for component in Path::new(text).components() {
@@ -38,11 +36,7 @@ pub fn parse(text: &str) -> Result<CgroupPath, PathError> {
     if clean.as_os_str().is_empty() {
         return Err(wrong("names the root"));
     }
-    Ok(if text.starts_with('/') {
-        CgroupPath::Absolute(clean)
-    } else {
-        CgroupPath::Relative(clean)
-    })
+    Ok(if text.starts_with('/') { CgroupPath::Absolute(clean) } else { CgroupPath::Relative(clean) })
 }
 
 fn systemd_parts(text: &str) -> Option<(&str, &str, &str)> {
@@ -53,20 +47,11 @@ fn systemd_parts(text: &str) -> Option<(&str, &str, &str)> {
 
 /// `a-b.slice` stands in `a.slice`; the unit is `prefix-name.scope`, or `name` if that is a slice itself.
 fn systemd(slice: &str, prefix: &str, name: &str) -> Option<PathBuf> {
-    let slice = if slice.is_empty() {
-        "system.slice"
-    } else {
-        slice
-    };
-    let stem = slice
-        .strip_suffix(".slice")
-        .filter(|stem| !stem.is_empty())?;
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let stem = slice.strip_suffix(".slice").filter(|stem| !stem.is_empty())?;
     let mut path = PathBuf::new();
     if stem != "-" {
-        let ends = stem
-            .match_indices('-')
-            .map(|(at, _)| at)
-            .chain([stem.len()]);
+        let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
         for end in ends {
             let part = &stem[..end];
             if part.is_empty() || part.ends_with('-') {
@@ -91,43 +76,23 @@ mod tests {
     #[test]
     fn paths_and_systemd_units_are_read() {
         let absolute = |path: &str| Ok(CgroupPath::Absolute(path.into()));
-        assert_eq!(
-            parse("/kubepods/burstable/pod1/abc"),
-            absolute("kubepods/burstable/pod1/abc")
-        );
+        assert_eq!(parse("/kubepods/burstable/pod1/abc"), absolute("kubepods/burstable/pod1/abc"));
         assert_eq!(parse("//a/./b/"), absolute("a/b"));
-        assert_eq!(
-            parse("samara/x"),
-            Ok(CgroupPath::Relative("samara/x".into()))
-        );
+        assert_eq!(parse("samara/x"), Ok(CgroupPath::Relative("samara/x".into())));
         assert_eq!(
             parse("kubepods-burstable-pod1.slice:cri-containerd:abc"),
-            absolute(
-                "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-abc.scope"
-            )
+            absolute("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-abc.scope")
         );
-        assert_eq!(
-            parse(":docker:abc"),
-            absolute("system.slice/docker-abc.scope")
-        );
+        assert_eq!(parse(":docker:abc"), absolute("system.slice/docker-abc.scope"));
         assert_eq!(parse("-.slice::abc"), absolute("abc.scope"));
         assert_eq!(parse("a.slice::b.slice"), absolute("a.slice/b.slice"));
     }
 
     #[test]
     fn ways_out_and_nothing_are_refused() {
-        for text in [
-            "",
-            "/",
-            "..",
-            "/a/../b",
-            "a/../../b",
-            "a\0b",
-            "x:y:z",
-            "a--b.slice:p:n",
-            "a.slice:p:",
-            ".slice:p:n",
-        ] {
+        for text in
+            ["", "/", "..", "/a/../b", "a/../../b", "a\0b", "x:y:z", "a--b.slice:p:n", "a.slice:p:", ".slice:p:n"]
+        {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

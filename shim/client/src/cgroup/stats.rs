@@ -53,8 +53,7 @@ impl MemoryStats {
 
     /// What could still be had under the limit.
     pub fn available(&self) -> Option<u64> {
-        self.limit
-            .map(|limit| limit.saturating_sub(self.working_set()))
+        self.limit.map(|limit| limit.saturating_sub(self.working_set()))
     }
 }
 
@@ -81,9 +80,7 @@ pub(super) fn limit(text: &str) -> Option<u64> {
 
 /// `key value` lines: the value of one key, 0 without it.
 pub(super) fn field(text: &str, key: &str) -> u64 {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     line.and_then(number).unwrap_or(0)
 }
 
@@ -116,13 +113,7 @@ impl CpuStats {
 
 impl MemoryStats {
     /// v1: the `total_` fields of `memory.stat` count children too.
-    pub(super) fn v1(
-        usage: &str,
-        max_usage: &str,
-        limit_text: &str,
-        stat: &str,
-        oom_control: &str,
-    ) -> Self {
+    pub(super) fn v1(usage: &str, max_usage: &str, limit_text: &str, stat: &str, oom_control: &str) -> Self {
         Self {
             usage: number(usage).unwrap_or(0),
             max_usage: number(max_usage).unwrap_or(0),
@@ -142,14 +133,7 @@ impl MemoryStats {
     }
 
     /// v2: `memory.current`, `memory.peak`, `memory.max`, `memory.stat`, `memory.swap.current`, `memory.events.local`.
-    pub(super) fn v2(
-        usage: &str,
-        peak: &str,
-        max: &str,
-        stat: &str,
-        swap: &str,
-        events: &str,
-    ) -> Self {
+    pub(super) fn v2(usage: &str, peak: &str, max: &str, stat: &str, swap: &str, events: &str) -> Self {
         Self {
             usage: number(usage).unwrap_or(0),
             max_usage: number(peak).unwrap_or(0),
@@ -192,26 +176,16 @@ mod tests {
 
     #[test]
     fn the_working_set_is_usage_without_inactive_file_pages() {
-        let memory = MemoryStats {
-            usage: 100,
-            inactive_file: 30,
-            limit: Some(150),
-            ..MemoryStats::default()
-        };
+        let memory = MemoryStats { usage: 100, inactive_file: 30, limit: Some(150), ..MemoryStats::default() };
         assert_eq!((memory.working_set(), memory.available()), (70, Some(80)));
-        let odd = MemoryStats {
-            usage: 10,
-            inactive_file: 30,
-            ..MemoryStats::default()
-        };
+        let odd = MemoryStats { usage: 10, inactive_file: 30, ..MemoryStats::default() };
         assert_eq!((odd.working_set(), odd.available()), (0, None));
     }
 
     #[test]
     fn microseconds_become_nanoseconds() {
-        let stats = CpuStats::v2(
-            "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 9\nnr_throttled 4\nthrottled_usec 7\n",
-        );
+        let stats =
+            CpuStats::v2("usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 9\nnr_throttled 4\nthrottled_usec 7\n");
         let expected = CpuStats {
             usage_nanos: 5000,
             user_nanos: 3000,
