@@ -12,10 +12,7 @@ pub struct Backoff {
 }
 
 /// Crash loops and image pulls: 10 s to 300 s.
-pub const KUBELET: Backoff = Backoff {
-    initial: Duration::from_secs(10),
-    cap: Duration::from_secs(300),
-};
+pub const KUBELET: Backoff = Backoff { initial: Duration::from_secs(10), cap: Duration::from_secs(300) };
 
 /// A delay in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +24,9 @@ pub struct Delay {
 
 impl Backoff {
     /// Until when a try has to wait after the failure at `failed_at`; `None`: it may be made now (also when no delay is in force).
-    pub fn wait_until(
-        &self,
-        delay: Option<&Delay>,
-        failed_at: Timestamp,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
+    pub fn wait_until(&self, delay: Option<&Delay>, failed_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
         let delay = delay.filter(|delay| !self.forgotten(delay, failed_at))?;
-        let until = failed_at
-            .saturating_add(delay.duration)
-            .unwrap_or(Timestamp::MAX);
+        let until = failed_at.saturating_add(delay.duration).unwrap_or(Timestamp::MAX);
         (now < until).then_some(until)
     }
 
@@ -46,10 +36,7 @@ impl Backoff {
             Some(delay) => delay.duration.saturating_mul(2).min(self.cap),
             None => self.initial.min(self.cap),
         };
-        Delay {
-            duration,
-            set_at: now,
-        }
+        Delay { duration, set_at: now }
     }
 
     fn forgotten(&self, delay: &Delay, failed_at: Timestamp) -> bool {

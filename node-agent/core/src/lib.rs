@@ -19,6 +19,7 @@ pub mod backoff;
 pub mod config;
 pub mod env;
 pub mod events;
+pub mod fields;
 pub mod logs;
 pub mod node;
 pub mod objects;

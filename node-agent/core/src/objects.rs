@@ -31,21 +31,17 @@ pub struct Objects {
 impl Objects {
     /// By name.
     pub fn config_map(&self, name: &str) -> Fetched<ConfigMap> {
-        self.config_maps.get(name).cloned().unwrap_or_else(|| {
-            Err(FetchError::NotFound {
-                kind: "configmap",
-                name: name.to_owned(),
-            })
-        })
+        self.config_maps
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| Err(FetchError::NotFound { kind: "configmap", name: name.to_owned() }))
     }
 
     /// By name.
     pub fn secret(&self, name: &str) -> Fetched<Secret> {
-        self.secrets.get(name).cloned().unwrap_or_else(|| {
-            Err(FetchError::NotFound {
-                kind: "secret",
-                name: name.to_owned(),
-            })
-        })
+        self.secrets
+            .get(name)
+            .cloned()
+            .unwrap_or_else(|| Err(FetchError::NotFound { kind: "secret", name: name.to_owned() }))
     }
 }

@@ -113,28 +113,11 @@ pub fn probes(container: &Container) -> Vec<(ProbeKind, &Probe)> {
 /// What a try or an HTTP hook does, with ports and hosts resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Handler {
-    Exec {
-        command: Vec<String>,
-    },
-    Http {
-        scheme: Scheme,
-        host: String,
-        port: u16,
-        path: String,
-        headers: Vec<(String, String)>,
-    },
-    Tcp {
-        host: String,
-        port: u16,
-    },
-    Grpc {
-        host: String,
-        port: u16,
-        service: String,
-    },
-    Sleep {
-        duration: Duration,
-    },
+    Exec { command: Vec<String> },
+    Http { scheme: Scheme, host: String, port: u16, path: String, headers: Vec<(String, String)> },
+    Tcp { host: String, port: u16 },
+    Grpc { host: String, port: u16, service: String },
+    Sleep { duration: Duration },
 }
 
 /// Of an HTTP probe or hook. Certificates are not verified.
@@ -152,22 +135,13 @@ pub enum Hook {
 }
 
 /// The probe's handler; an error text when it has none or names an unknown port.
-pub fn probe_handler(
-    pod: &Pod,
-    container: &Container,
-    probe: &Probe,
-    pod_ip: &str,
-) -> Result<Handler, String> {
+pub fn probe_handler(pod: &Pod, container: &Container, probe: &Probe, pod_ip: &str) -> Result<Handler, String> {
     let _ = (pod, container, probe, pod_ip);
     todo!("session 1")
 }
 
 /// The hook's handler; `Ok(None)` without a hook.
-pub fn hook_handler(
-    container: &Container,
-    hook: Hook,
-    pod_ip: &str,
-) -> Result<Option<Handler>, String> {
+pub fn hook_handler(container: &Container, hook: Hook, pod_ip: &str) -> Result<Option<Handler>, String> {
     let _ = (container, hook, pod_ip);
     todo!("session 1")
 }

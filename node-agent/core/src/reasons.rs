@@ -10,9 +10,9 @@ pub mod pod {
     pub const TAINT_TOLERATION: &str = "TaintToleration";
     pub const NODE_NAME: &str = "NodeName";
     pub const NODE_PORTS: &str = "NodePorts";
-    pub const POD_OS_SELECTOR_NODE_LABEL_DOES_NOT_MATCH: &str =
-        "PodOSSelectorNodeLabelDoesNotMatch";
+    pub const POD_OS_SELECTOR_NODE_LABEL_DOES_NOT_MATCH: &str = "PodOSSelectorNodeLabelDoesNotMatch";
     pub const POD_OS_NOT_SUPPORTED: &str = "PodOSNotSupported";
+    pub const SUPPLEMENTAL_GROUPS_POLICY_NOT_SUPPORTED: &str = "SupplementalGroupsPolicyNotSupported";
     pub const UNEXPECTED_ADMISSION_ERROR: &str = "UnexpectedAdmissionError";
     pub const NODE_SHUTDOWN: &str = "NodeShutdown";
     pub const TERMINATED: &str = "Terminated";

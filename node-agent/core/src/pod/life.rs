@@ -28,11 +28,7 @@ pub struct Life {
 impl Life {
     /// Begins in [`PodState::Syncing`].
     pub fn new(accepted_at: Timestamp) -> Self {
-        Self {
-            accepted_at,
-            terminating_at: None,
-            terminated_at: None,
-        }
+        Self { accepted_at, terminating_at: None, terminated_at: None }
     }
 
     /// Where it is.

@@ -1,14 +1,22 @@
 //! A pod: observed, decided on, reported.
 
 mod actions;
+pub mod conditions;
+mod containers;
+mod end;
 mod life;
 mod observed;
+mod phase;
+mod previous;
+mod restart;
 mod status;
 
-pub use actions::{KillContainer, KillReason, PodActions, StartContainer, compute};
+pub use actions::{KillContainer, KillReason, MINIMUM_GRACE, PodActions, StartContainer, compute};
+pub use containers::CONTAINER_ID_SCHEME;
 pub use life::{Life, PodState};
 pub use observed::{
-    ContainerKind, ContainerState, Exit, Failure, ObservedContainer, ObservedPod, Running, Sandbox,
-    Stopping, Termination, Waiting,
+    ContainerKind, ContainerState, Exit, Failure, ObservedContainer, ObservedPod, Running, Sandbox, Stopping,
+    Termination, Waiting,
 };
-pub use status::status;
+pub use restart::is_sidecar;
+pub use status::{is_host_network, status};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::actions::KillReason;
 use crate::backoff::Delay;
 
 /// All that is known of one pod here, beside its API object.
@@ -27,6 +28,9 @@ pub struct ObservedPod {
     pub delays: BTreeMap<String, Delay>,
     /// A wish to end the pod that its API object does not show: rejected, evicted, node shutting down.
     pub termination: Option<Termination>,
+    /// When the worker began to end the pod ([`super::Life::terminating_at`]); bounds the grace of sidecars, which are
+    /// ended last.
+    pub terminating_at: Option<Timestamp>,
 }
 
 /// What a pod's containers share.
@@ -118,6 +122,8 @@ pub struct Exit {
     pub finished_at: Timestamp,
     /// `false`: nobody saw the end, the code is a guess (told as `ContainerStatusUnknown`, 137).
     pub seen: bool,
+    /// What this node ended it for; `None`: it ended by itself, or nobody remembers.
+    pub killed: Option<KillReason>,
 }
 
 /// Why a container has no running attempt, as an effect found.
@@ -126,7 +132,8 @@ pub struct Waiting {
     /// One of [`crate::reasons::waiting`].
     pub reason: &'static str,
     pub message: String,
-    /// No try before this. `None`: only when something changed.
+    /// No try before this. `None`: as soon as the restart delay allows it. A change of the pod's spec or of an object that
+    /// it refers to is the worker's reason to remove the whole entry before.
     pub retry_at: Option<Timestamp>,
 }
 
@@ -153,15 +160,13 @@ impl ObservedPod {
             waiting: BTreeMap::new(),
             delays: BTreeMap::new(),
             termination: None,
+            terminating_at: None,
         }
     }
 
     /// The newest attempt of a container.
     pub fn latest(&self, name: &str) -> Option<&ObservedContainer> {
-        self.containers
-            .iter()
-            .filter(|container| container.name == name)
-            .max_by_key(|container| container.attempt)
+        self.containers.iter().filter(|container| container.name == name).max_by_key(|container| container.attempt)
     }
 
     /// The attempt before the newest.
@@ -175,9 +180,7 @@ impl ObservedPod {
 
     /// Whether any attempt of any container is running.
     pub fn any_running(&self) -> bool {
-        self.containers
-            .iter()
-            .any(|container| container.running().is_some())
+        self.containers.iter().any(|container| container.running().is_some())
     }
 }
 

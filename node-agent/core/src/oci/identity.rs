@@ -1,0 +1,240 @@
+//! Who the process is to the kernel: user, groups, capabilities, labels (kubelet: `kuberuntime/security_context.go`).
+
+use std::collections::HashSet;
+use std::str::FromStr;
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SELinuxOptions};
+use oci_spec::runtime::{Capability, LinuxCapabilities, User};
+
+use super::{Request, SpecError};
+use crate::events::pod_text;
+
+/// What containers have when they say nothing: containerd's list, without what only host code could use (a guest
+/// makes no devices, raw sockets, identities or kernel audit records).
+const DEFAULT_CAPABILITIES: [Capability; 6] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::NetBindService,
+];
+
+pub(super) struct Identity {
+    pub(super) user: User,
+    pub(super) capabilities: LinuxCapabilities,
+    pub(super) apparmor_profile: Option<String>,
+    pub(super) selinux_label: Option<String>,
+}
+
+pub(super) fn identity(request: &Request<'_>, spec: &PodSpec) -> Result<Identity, SpecError> {
+    let pod = spec.security_context.as_ref();
+    let own = request.container.security_context.as_ref();
+    let user = user(request, spec)?;
+    let capabilities = capabilities(request, user.uid())?;
+    let apparmor = own.and_then(|c| c.app_armor_profile.as_ref()).or(pod.and_then(|c| c.app_armor_profile.as_ref()));
+    let selinux = own.and_then(|c| c.se_linux_options.as_ref()).or(pod.and_then(|c| c.se_linux_options.as_ref()));
+    Ok(Identity {
+        user,
+        capabilities,
+        apparmor_profile: apparmor.and_then(localhost_profile),
+        selinux_label: selinux.map(label),
+    })
+}
+
+/// `runAsUser` and `runAsGroup`, the container's over the pod's, else the image's; `fsGroup` and `supplementalGroups`
+/// beside them.
+fn user(request: &Request<'_>, spec: &PodSpec) -> Result<User, SpecError> {
+    let pod = spec.security_context.as_ref();
+    let own = request.container.security_context.as_ref();
+    let run_as_user = own.and_then(|c| c.run_as_user).or(pod.and_then(|c| c.run_as_user));
+    let run_as_group = own.and_then(|c| c.run_as_group).or(pod.and_then(|c| c.run_as_group));
+    let non_root = own.and_then(|c| c.run_as_non_root).or(pod.and_then(|c| c.run_as_non_root)) == Some(true);
+    let image = ImageUser::of(&request.image.user);
+    if non_root {
+        verify_non_root(request, run_as_user, &image)?;
+    }
+    let (uid, gid) = match run_as_user {
+        Some(uid) => (id("runAsUser", uid)?, request.image.gid_of(&uid.to_string()).unwrap_or(0)),
+        None => image.resolve(request)?,
+    };
+    let gid = run_as_group.map_or(Ok(gid), |gid| id("runAsGroup", gid))?;
+    let mut additional = Vec::new();
+    if let Some(group) = pod.and_then(|context| context.fs_group) {
+        additional.push(id("fsGroup", group)?);
+    }
+    for group in pod.and_then(|context| context.supplemental_groups.as_ref()).into_iter().flatten() {
+        additional.push(id("supplementalGroups", *group)?);
+    }
+    let mut seen = HashSet::new();
+    additional.retain(|group| seen.insert(*group));
+    let mut user = User::default();
+    user.set_uid(uid).set_gid(gid).set_additional_gids((!additional.is_empty()).then_some(additional));
+    Ok(user)
+}
+
+fn verify_non_root(request: &Request<'_>, run_as_user: Option<i64>, image: &ImageUser<'_>) -> Result<(), SpecError> {
+    let (pod, container) = (pod_text(request.pod), request.container.name.clone());
+    match (run_as_user, image.user.parse::<i64>()) {
+        (Some(0), _) => Err(SpecError::RunAsUserIsRoot { pod, container }),
+        (Some(_), _) => Ok(()),
+        (None, _) if image.user.is_empty() => Err(SpecError::ImageRunsAsRoot { pod, container }),
+        (None, Ok(0)) => Err(SpecError::ImageRunsAsRoot { pod, container }),
+        (None, Ok(_)) => Ok(()),
+        (None, Err(_)) => Err(SpecError::NonNumericUser { user: image.user.to_owned(), pod, container }),
+    }
+}
+
+/// `user[:group]` of an image.
+struct ImageUser<'a> {
+    user: &'a str,
+    group: &'a str,
+}
+
+impl<'a> ImageUser<'a> {
+    fn of(text: &'a str) -> Self {
+        let (user, group) = text.split_once(':').unwrap_or((text, ""));
+        Self { user, group }
+    }
+
+    /// Numbers as they are; a name by the image's `/etc/passwd`.
+    fn resolve(&self, request: &Request<'_>) -> Result<(u32, u32), SpecError> {
+        if self.user.is_empty() {
+            return Ok((0, 0));
+        }
+        let unknown = || SpecError::UnknownUser { user: request.image.user.clone() };
+        let entry = request.image.passwd_entry(self.user);
+        let uid = match (self.user.parse(), entry) {
+            (Ok(uid), _) => uid,
+            (Err(_), Some((uid, _))) => uid,
+            (Err(_), None) => return Err(unknown()),
+        };
+        let gid = match self.group {
+            "" => entry.map_or(0, |(_, gid)| gid),
+            group => group.parse().map_err(|_| unknown())?,
+        };
+        Ok((uid, gid))
+    }
+}
+
+impl super::ImageConfig {
+    /// uid and gid of a line of `/etc/passwd`, by name or number.
+    fn passwd_entry(&self, user: &str) -> Option<(u32, u32)> {
+        self.passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, uid) = (fields.next()?, fields.nth(1)?);
+            let gid = fields.next()?;
+            (name == user || uid == user).then(|| Some((uid.parse().ok()?, gid.parse().ok()?)))?
+        })
+    }
+
+    fn gid_of(&self, user: &str) -> Option<u32> {
+        self.passwd_entry(user).map(|(_, gid)| gid)
+    }
+}
+
+fn id(field: &'static str, value: i64) -> Result<u32, SpecError> {
+    // All ones means "no change" to the kernel.
+    u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or(SpecError::Id { field, value })
+}
+
+/// The defaults, without what is dropped, with what is added. Only root has them in effect: without exec there is no way
+/// from the bounding set to the effective one.
+fn capabilities(request: &Request<'_>, uid: u32) -> Result<LinuxCapabilities, SpecError> {
+    let asked = request.container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
+    let list = |names: Option<&Vec<String>>| names.into_iter().flatten().cloned().collect::<Vec<_>>();
+    let drop = list(asked.and_then(|asked| asked.drop.as_ref()));
+    let add = list(asked.and_then(|asked| asked.add.as_ref()));
+    let all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
+    let mut set: HashSet<Capability> = HashSet::new();
+    if all(&add) {
+        set.extend(DEFAULT_CAPABILITIES);
+        set.extend(ALL_CAPABILITIES.iter().filter_map(|name| Capability::from_str(name).ok()));
+    } else if !all(&drop) {
+        set.extend(DEFAULT_CAPABILITIES);
+    }
+    for name in add.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
+        set.insert(capability(name)?);
+    }
+    for name in drop.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
+        set.remove(&capability(name)?);
+    }
+    let effective = if uid == 0 { set.clone() } else { HashSet::new() };
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(set))
+        .set_effective(Some(effective.clone()))
+        .set_permitted(Some(effective))
+        .set_inheritable(Some(HashSet::new()))
+        .set_ambient(Some(HashSet::new()));
+    Ok(capabilities)
+}
+
+fn capability(name: &str) -> Result<Capability, SpecError> {
+    let upper = name.to_uppercase();
+    let long = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    Capability::from_str(&long)
+        .or_else(|_| Capability::from_str(long.trim_start_matches("CAP_")))
+        .map_err(|_| SpecError::Capability(name.to_owned()))
+}
+
+/// What `ALL` adds.
+const ALL_CAPABILITIES: [&str; 41] = [
+    "CAP_AUDIT_CONTROL",
+    "CAP_AUDIT_READ",
+    "CAP_AUDIT_WRITE",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_KILL",
+    "CAP_LEASE",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_MAC_ADMIN",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MKNOD",
+    "CAP_NET_ADMIN",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_RAW",
+    "CAP_PERFMON",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYSLOG",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_NICE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_WAKE_ALARM",
+];
+
+fn localhost_profile(profile: &AppArmorProfile) -> Option<String> {
+    // RuntimeDefault and Unconfined: the process keeps the node's own confinement.
+    profile.localhost_profile.clone().filter(|_| profile.type_ == "Localhost")
+}
+
+fn label(options: &SELinuxOptions) -> String {
+    let part = |value: &Option<String>, default: &str| {
+        value.clone().filter(|value| !value.is_empty()).unwrap_or_else(|| default.to_owned())
+    };
+    let user = part(&options.user, "system_u");
+    let role = part(&options.role, "system_r");
+    let kind = part(&options.type_, "container_t");
+    let level = part(&options.level, "s0");
+    format!("{user}:{role}:{kind}:{level}")
+}
