@@ -1,0 +1,84 @@
+# make demo    a control plane, a node and a story; a second one builds nothing. `make down` ends it
+# make test    format, lints, docs, unit and property tests, and the live suite: what .ci/run runs
+# make check   the same without the live suite; under two minutes when warm
+# make bench   figures against KWOK, written to docs/benchmarks.md
+# make setup   installs what is missing of Wasm targets and distribution packages; the others call it
+# make deny    licences, sources and bans of all dependencies (installs cargo-deny once)
+# make clean   removes all that was built
+
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+TOOLS  := $(CURDIR)/target/tools
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+PLANE  := $(addprefix $(TOOLS)/,kube-apiserver kube-controller-manager kube-scheduler kubectl etcd)
+
+# Programs that cargo runs for us make namespaces and cgroups.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
+export SAMARA_TOOLS = $(TOOLS)
+export RUSTDOCFLAGS = -D warnings
+
+# Go beside cargo: this make's own jobs run together.
+MAKEFLAGS += --no-print-directory
+BESIDE = +@$(MAKE) -j4
+
+.PHONY: demo down test check lint unit bench bench-build build demo-build samples tools tools-bench host setup deny clean
+
+demo: setup
+	$(BESIDE) tools samples host
+	@$(SUDO) $(TARGET)/debug/demo
+
+down:
+	@if [ -x $(TARGET)/debug/demo ]; then $(SUDO) $(TARGET)/debug/demo down; else echo "nothing is up"; fi
+
+test: setup
+	$(BESIDE) tools samples lint
+	@cargo test --workspace --exclude samara-tests
+	@cargo build -p samara
+	@cargo test -p samara-tests
+
+check: setup lint unit
+
+lint:
+	@cargo fmt --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@cargo doc --workspace --no-deps --quiet
+
+unit:
+	@cargo test --workspace --exclude samara-tests
+	@cargo test -p samara-tests --lib
+
+bench: setup
+	$(BESIDE) tools tools-bench samples host
+	@$(SUDO) $(TARGET)/debug/bench
+
+# The one build which demo, tests and bench share.
+host:
+	@cargo build -p samara -p samara-tests --bins
+
+samples:
+	@cd samples && export CARGO_TARGET_DIR=$$PWD/target \
+	&& cargo build --quiet --release --target wasm32-wasip1 --workspace \
+	   --exclude http-hello-v1 --exclude http-hello-v2 --exclude tcp-echo --exclude api-client \
+	&& cargo build --quiet --release --target wasm32-wasip2 --workspace
+	@cd samples/go-hello && GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags='-s -w' \
+	   -o ../target/wasm32-wasip1/release/go-hello.wasm .
+
+tools: $(PLANE) $(TOOLS)/registry
+tools-bench: $(TOOLS)/kwok
+
+$(PLANE) &: tests/tools/kubernetes/go.mod tests/tools/kubernetes/go.sum
+	@tests/tools/build.sh kubernetes $(TOOLS)
+$(TOOLS)/registry: tests/tools/registry/go.mod tests/tools/registry/go.sum
+	@tests/tools/build.sh registry $(TOOLS)
+$(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
+	@tests/tools/build.sh kwok $(TOOLS)
+
+setup:
+	@tests/setup.sh $(TARGET) $(TOOLS)
+
+deny:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+	@cargo deny check bans licenses sources
+
+clean:
+	@cargo clean --quiet
+	@rm -rf $(TOOLS) samples/target

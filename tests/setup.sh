@@ -1,0 +1,50 @@
+#!/bin/sh
+# Says what is missing, installs what may be installed, and says what the first build will cost.
+# Usage: tests/setup.sh <cargo's target directory> <tools' directory>
+set -eu
+target=$1 tools=$2
+
+missing() {
+    echo "$1" >&2
+    exit 1
+}
+
+case "$(uname -sm)" in
+"Linux x86_64") ;;
+*) missing "this is $(uname -sm), not Linux x86_64: use a Linux virtual machine" ;;
+esac
+command -v cargo >/dev/null || missing "cargo is missing: install Rust from https://rustup.rs"
+command -v rustup >/dev/null || missing "rustup is missing: install Rust from https://rustup.rs (the Wasm targets come by it)"
+command -v cc >/dev/null || missing "a C compiler is missing: install the distribution's gcc"
+command -v go >/dev/null || missing "go is missing: install Go 1.26 or newer from https://go.dev/dl"
+version=$(go env GOVERSION | sed 's/^go//')
+newest=$(printf '1.26\n%s\n' "$version" | sort -V | tail -n 1)
+[ "$newest" = "$version" ] || missing "go is $version: install Go 1.26 or newer from https://go.dev/dl"
+root=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || missing "neither root nor sudo: run it as root"
+    root=sudo
+fi
+
+installed=$(rustup target list --installed)
+for wasm in wasm32-wasip1 wasm32-wasip2; do
+    case "$installed" in
+    *$wasm*) ;;
+    *) rustup target add "$wasm" ;;
+    esac
+done
+
+PATH=$PATH:/usr/sbin:/sbin
+if ! command -v ip >/dev/null; then
+    command -v apt-get >/dev/null || missing "ip is missing: install the distribution's iproute2"
+    echo "installing iproute2"
+    $root apt-get -qq update
+    $root apt-get -qq install -y --no-install-recommends iproute2 >/dev/null
+fi
+
+first=
+[ -x "$tools/kube-apiserver" ] || first="$first
+  control plane and registry (Go)   about 8 minutes, 3 GB in Go's cache, 0.5 GB here"
+[ -x "$target/debug/samara" ] || first="$first
+  Samara and its tests (Rust)       about 8 minutes, 4 GB here"
+[ -z "$first" ] || echo "First build, on 2 cores, both side by side; the next one takes seconds:$first"
