@@ -1,0 +1,102 @@
+//! Taking over what a dead front left: its bundles say what was asked for and which process it became.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::events::Events;
+use super::phase::Phase;
+use super::process::Process;
+use super::task::Task;
+use samara_shim_client::bundle::{Bundle, TaskRecord};
+use samara_shim_client::cgroup::Cgroups;
+use samara_shim_client::process;
+
+use crate::container::control::{self, State};
+
+/// All tasks that `links` leads to. What cannot be read is logged and left alone.
+pub(crate) async fn adopt(links: &Path, cgroups: &Cgroups, events: &Events) -> io::Result<Vec<Arc<Task>>> {
+    let mut tasks = Vec::new();
+    for entry in fs::read_dir(links)? {
+        let link = entry?.path();
+        match adopt_one(&link, cgroups, events).await {
+            Ok(Some(task)) => tasks.push(Arc::new(task)),
+            Ok(None) => {
+                tracing::info!(link = %link.display(), "nothing was made of this task");
+                fs::remove_file(&link)?;
+            }
+            Err(error) => tracing::warn!(link = %link.display(), error = super::error::chain(&error), "cannot adopt"),
+        }
+    }
+    Ok(tasks)
+}
+
+async fn adopt_one(link: &Path, cgroups: &Cgroups, events: &Events) -> Result<Option<Task>, super::error::TaskError> {
+    let bundle = match fs::read_link(link) {
+        Ok(dir) => Bundle::new(dir),
+        Err(source) => return Err(io_error(link)(source)),
+    };
+    let Some(record) = bundle.task_record().map_err(io_error(link))? else {
+        return Ok(None);
+    };
+    let cgroup = record.cgroups_path.as_deref().map(|path| cgroups.group(path)).transpose()?;
+    let Some(init) = adopt_process(bundle.clone(), record, cgroup.clone(), events).await.map_err(io_error(link))?
+    else {
+        // The front died between the records and the fork: there may be a cgroup, and nothing in it.
+        if let Some(cgroup) = cgroup {
+            cgroup.kill()?;
+            cgroup.remove().await?;
+        }
+        bundle.remove_records().map_err(io_error(link))?;
+        return Ok(None);
+    };
+    let task = Task::new(init);
+    for exec_id in bundle.execs().map_err(io_error(link))? {
+        let bundle = bundle.exec(&exec_id);
+        let Some(record) = bundle.task_record().map_err(io_error(link))? else {
+            continue;
+        };
+        let exec = adopt_process(bundle, record, cgroup.clone(), events).await.map_err(io_error(link))?;
+        if let Some(exec) = exec {
+            task.adopt_exec(Arc::new(exec));
+        }
+    }
+    Ok(Some(task))
+}
+
+/// `None` if it was never forked.
+async fn adopt_process(
+    bundle: Bundle,
+    record: TaskRecord,
+    cgroup: Option<samara_shim_client::cgroup::Cgroup>,
+    events: &Events,
+) -> io::Result<Option<Process>> {
+    let Some(start) = bundle.start_record()? else {
+        return Ok(None);
+    };
+    let found = |phase| Process::new(bundle.clone(), record, cgroup, events.clone(), phase);
+    if let Some(exit) = bundle.exit_record()? {
+        return Ok(Some(found(Phase::Stopped(exit))));
+    }
+    let pid = start.pid;
+    let Some(pidfd) = process::open(pid, start.start_time)? else {
+        // Ended, and whoever saw it has still to say so.
+        return Ok(Some(found(Phase::Running { pid })));
+    };
+    let connected = control::connect(bundle.dir()).await;
+    let ready = matches!(&connected, Ok((_, hello, _)) if hello.state == State::Ready);
+    let process = found(if ready { Phase::Created { pid } } else { Phase::Running { pid } });
+    process.found(pidfd);
+    match connected {
+        Ok((control, _, events)) => process.connected(control, events),
+        // It is ending, or it speaks another version: a later call will say.
+        Err(error) => tracing::warn!(process = process.name(), error = super::error::chain(&error), "control thread"),
+    }
+    Ok(Some(process))
+}
+
+fn io_error(link: &Path) -> impl FnOnce(io::Error) -> super::error::TaskError + use<> {
+    let path = link.to_path_buf();
+    move |source| super::error::TaskError::Io { operation: "adopt", path, source }
+}

@@ -1,0 +1,227 @@
+//! From a program's name to compiled code: find the wasm, know its digest, have it compiled once.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use samara_runtime::{CodeCache, CompileError};
+use sha2::{Digest as _, Sha256};
+
+use crate::front::open::Rooted;
+use crate::front::outline::{Candidates, Wasm};
+
+/// Where compiled code is kept when the environment does not say.
+pub const DEFAULT_CODE_DIR: &str = "/var/lib/samara/code";
+
+/// Largest wasm that is taken from a container's own root.
+const LARGEST_WASM: u64 = 256 << 20;
+
+/// Why a program cannot be run. The texts are a user's first clue; they name the file as the user wrote it.
+#[derive(Debug, thiserror::Error)]
+pub enum CodeError {
+    #[error("exec: {name:?}: {reason}")]
+    NotFound { name: String, reason: &'static str },
+    #[error("exec: {name:?}: permission denied")]
+    Denied { name: String },
+    #[error("exec format error: {name} is not WebAssembly ({what})")]
+    Format { name: String, what: &'static str },
+    #[error("{name} is larger than {LARGEST_WASM} bytes")]
+    TooLarge { name: String },
+    #[error("read {name}")]
+    Read { name: String, source: io::Error },
+    #[error("{name}: {source}")]
+    Compile { name: String, source: CompileError },
+}
+
+/// Finds wasm and has it compiled. One per front: it keeps what it verified.
+#[derive(Debug, Clone)]
+pub(crate) struct Codes {
+    cache: CodeCache,
+}
+
+impl Codes {
+    pub(crate) fn new(cache: CodeCache) -> Self {
+        Self { cache }
+    }
+
+    /// Compiled code of a program.
+    pub(crate) async fn ensure(&self, wasm: &Wasm, rooted: Option<Rooted<'_>>) -> Result<OwnedFd, CodeError> {
+        match wasm {
+            Wasm::Module { path, digest } => {
+                let name = path.display().to_string();
+                let open = || open_host(path, &name);
+                self.known_or_hashed(&name, digest.as_deref(), open).await
+            }
+            Wasm::InRoot { candidates, digest } => {
+                let open = || match rooted {
+                    Some(rooted) => find(candidates, rooted),
+                    None => Err(not_found(&candidates.name)),
+                };
+                self.known_or_hashed(&candidates.name, digest.as_deref(), open).await
+            }
+            Wasm::Pause => {
+                let copy = seal(&mut &*super::pause::WASM, "pause")?;
+                self.compile("pause", copy.file, &copy.digest).await
+            }
+        }
+    }
+
+    /// With a digest that somebody verified, the cache is enough; else the bytes are copied to where nobody can change
+    /// them between the hashing and the compiling.
+    async fn known_or_hashed(
+        &self,
+        name: &str,
+        digest: Option<&str>,
+        open: impl FnOnce() -> Result<File, CodeError>,
+    ) -> Result<OwnedFd, CodeError> {
+        let failed = |source: CompileError| CodeError::Compile { name: name.into(), source };
+        if let Some(digest) = digest {
+            let cached = self.cache.get(digest).map_err(|error| failed(error.into()))?;
+            if let Some(code) = cached {
+                return Ok(code.into_fd());
+            }
+        }
+        let mut file = open()?;
+        check(&mut file, name)?;
+        let copy = seal(&mut file, name)?;
+        if let Some(digest) = digest.filter(|digest| *digest != copy.digest) {
+            let reason = format!("its digest is {} and not {digest}", copy.digest);
+            return Err(failed(CompileError::Refused(reason)));
+        }
+        self.compile(name, copy.file, &copy.digest).await
+    }
+
+    async fn compile(&self, name: &str, wasm: File, digest: &str) -> Result<OwnedFd, CodeError> {
+        let code = samara_runtime::code::ensure(&self.cache, Path::new(super::SELF), wasm, digest).await;
+        let code = code.map_err(|source| CodeError::Compile { name: name.into(), source })?;
+        Ok(code.into_fd())
+    }
+}
+
+fn open_host(path: &PathBuf, name: &str) -> Result<File, CodeError> {
+    match File::open(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_found(name)),
+        Err(source) => Err(CodeError::Read { name: name.into(), source }),
+    }
+}
+
+/// The first candidate that exists. One that may not be read is an error only if no other exists, as for `execvp`.
+fn find(candidates: &Candidates, rooted: Rooted<'_>) -> Result<File, CodeError> {
+    let name = &candidates.name;
+    let mut denied = false;
+    for path in &candidates.paths {
+        match rooted.open(path) {
+            Ok(file) => return Ok(file),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+                io::ErrorKind::PermissionDenied => denied = true,
+                _ => return Err(CodeError::Read { name: name.clone(), source: error }),
+            },
+        }
+    }
+    Err(if denied { CodeError::Denied { name: name.clone() } } else { not_found(name) })
+}
+
+/// In runc's words, which the kubelet and its users know.
+fn not_found(name: &str) -> CodeError {
+    let reason = if name.contains('/') { "no such file or directory" } else { "executable file not found in $PATH" };
+    CodeError::NotFound { name: name.into(), reason }
+}
+
+/// Says what else it is, when it is not wasm.
+fn check(file: &mut File, name: &str) -> Result<(), CodeError> {
+    let read = |source| CodeError::Read { name: name.into(), source };
+    let mut magic = Vec::new();
+    io::Read::by_ref(file).take(4).read_to_end(&mut magic).map_err(read)?;
+    file.rewind().map_err(read)?;
+    let what = match magic.as_slice() {
+        b"\0asm" => return Ok(()),
+        b"\x7fELF" => "an ELF binary",
+        [b'#', b'!', ..] => "a script",
+        [] => "an empty file",
+        _ => "no known format",
+    };
+    Err(CodeError::Format { name: name.into(), what })
+}
+
+struct Sealed {
+    file: File,
+    digest: String,
+}
+
+/// A copy that cannot change, and its digest.
+fn seal(from: &mut impl io::Read, name: &str) -> Result<Sealed, CodeError> {
+    let read = |source: io::Error| CodeError::Read { name: name.into(), source };
+    let memfd = rustix::fs::memfd_create("samara-wasm", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
+    let mut copy = File::from(memfd.map_err(|errno| read(errno.into()))?);
+    let (mut hasher, mut buffer, mut size) = (Sha256::new(), vec![0; 64 << 10], 0);
+    loop {
+        let length = from.read(&mut buffer).map_err(read)?;
+        if length == 0 {
+            break;
+        }
+        size += length as u64;
+        if size > LARGEST_WASM {
+            return Err(CodeError::TooLarge { name: name.into() });
+        }
+        hasher.update(&buffer[..length]);
+        copy.write_all(&buffer[..length]).map_err(read)?;
+    }
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals).map_err(|errno| read(errno.into()))?;
+    copy.rewind().map_err(read)?;
+    Ok(Sealed { file: copy, digest: format!("sha256:{}", hex::encode(hasher.finalize())) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd as _;
+
+    fn candidates(name: &str, paths: &[&str]) -> Candidates {
+        Candidates { name: name.into(), paths: paths.iter().map(PathBuf::from).collect() }
+    }
+
+    fn checked(bytes: &[u8]) -> String {
+        let mut file = seal(&mut &*bytes, "/bin/sh").expect("sealed").file;
+        check(&mut file, "/bin/sh").map_or_else(|error| error.to_string(), |()| "wasm".into())
+    }
+
+    #[test]
+    fn what_is_not_wasm_is_named() {
+        assert_eq!(checked(b"\0asm\x01\0\0\0"), "wasm");
+        assert_eq!(checked(b"\x7fELF\x02\x01"), "exec format error: /bin/sh is not WebAssembly (an ELF binary)");
+        assert_eq!(checked(b"#!/bin/sh\n"), "exec format error: /bin/sh is not WebAssembly (a script)");
+        assert_eq!(checked(b""), "exec format error: /bin/sh is not WebAssembly (an empty file)");
+        assert_eq!(checked(b"\0as"), "exec format error: /bin/sh is not WebAssembly (no known format)");
+    }
+
+    #[test]
+    fn a_sealed_copy_has_its_digest_and_cannot_change() {
+        let mut sealed = seal(&mut &b"abc"[..], "x").expect("sealed");
+        let abc = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sealed.digest, abc);
+        assert!(sealed.file.write_all(b"d").is_err());
+    }
+
+    #[test]
+    fn the_first_that_exists_is_taken_and_none_is_said_in_known_words() {
+        let dir = tempfile::tempdir().expect("directory");
+        std::fs::create_dir(dir.path().join("bin")).expect("bin");
+        std::fs::write(dir.path().join("bin/ls"), "ls").expect("ls");
+        let root = File::open(dir.path()).expect("root");
+        let rooted = Rooted::Living(root.as_fd());
+        let find = |name: &str, paths: &[&str]| {
+            find(&candidates(name, paths), rooted)
+                .map_err(|error| error.to_string())
+                .and_then(|file| io::read_to_string(file).map_err(|error| error.to_string()))
+        };
+        assert_eq!(find("ls", &["/none/ls", "/bin/ls"]), Ok("ls".into()));
+        assert_eq!(find("cat", &["/bin/cat"]), Err(r#"exec: "cat": executable file not found in $PATH"#.into()));
+        assert_eq!(find("/x", &["/x"]), Err(r#"exec: "/x": no such file or directory"#.into()));
+        assert_eq!(find("/bin", &["/bin"]), Err(r#"exec: "/bin": permission denied"#.into()));
+    }
+}

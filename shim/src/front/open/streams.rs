@@ -1,0 +1,116 @@
+//! Files 0, 1 and 2: fifos, logs, or a terminal.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+
+use super::{Files, OpenError};
+use crate::front::outline::StdioOutline;
+use crate::plan::{Output, Stdio};
+use samara_shim_client::output::OutputUri;
+
+/// Opened streams.
+#[derive(Debug)]
+pub(crate) enum Streams {
+    Files {
+        stdin: Option<OwnedFd>,
+        stdout: Stream,
+        /// Unless it is the same as `stdout`.
+        stderr: Option<Stream>,
+    },
+    Terminal {
+        /// The front's end.
+        master: OwnedFd,
+        /// The guest's end.
+        slave: OwnedFd,
+    },
+}
+
+/// An output.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Null,
+    Raw(OwnedFd),
+    Cri(OwnedFd),
+}
+
+impl Streams {
+    /// Opens what the outline names.
+    pub(crate) fn open(outline: &StdioOutline) -> Result<Self, OpenError> {
+        if outline.terminal {
+            return terminal().map_err(OpenError::io("open", "/dev/ptmx"));
+        }
+        let same = outline.stdout == outline.stderr;
+        Ok(Self::Files {
+            stdin: outline.stdin.as_deref().map(open_fifo).transpose()?,
+            stdout: open(&outline.stdout)?,
+            stderr: if same { None } else { Some(open(&outline.stderr)?) },
+        })
+    }
+
+    pub(super) fn into_plan(self, files: &mut Files) -> (Stdio, Option<OwnedFd>) {
+        match self {
+            Self::Files { stdin, stdout, stderr } => {
+                let stdin = stdin.map(|file| files.add(file));
+                let mut add = |stream: Stream| match stream {
+                    Stream::Null => Output::Null,
+                    Stream::Raw(file) => Output::Raw(files.add(file)),
+                    Stream::Cri(file) => Output::Cri(files.add(file)),
+                };
+                let stdout = add(stdout);
+                let stderr = stderr.map_or(stdout, add);
+                (Stdio { stdin, stdout, stderr, terminal: false }, None)
+            }
+            Self::Terminal { master, slave } => {
+                let slave = files.add(slave);
+                let output = Output::Raw(slave);
+                (Stdio { stdin: Some(slave), stdout: output, stderr: output, terminal: true }, Some(master))
+            }
+        }
+    }
+}
+
+fn open(uri: &OutputUri) -> Result<Stream, OpenError> {
+    match uri {
+        OutputUri::Null => Ok(Stream::Null),
+        OutputUri::Fifo(path) => open_fifo(path).map(Stream::Raw),
+        OutputUri::File(path) => open_log(path).map(|file| Stream::Raw(file.into())),
+        OutputUri::Cri(log) => open_log(&log.path).map(|file| Stream::Cri(file.into())),
+        OutputUri::Binary { .. } => {
+            Err(OpenError::Unsupported(format!("output {uri}: logging programs are not supported")))
+        }
+    }
+}
+
+/// `O_RDWR`: opening waits for nobody, and a reader that goes and comes back (containerd restarted) loses nothing.
+fn open_fifo(path: &Path) -> Result<OwnedFd, OpenError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(OpenError::io("open", path))?;
+    Ok(file.into())
+}
+
+/// Opens a log for appending; makes it and the directories on the way.
+pub(crate) fn open_log(path: &Path) -> Result<File, OpenError> {
+    let open = || OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+    let file = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(Path::new("/"));
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(OpenError::io("make", dir))?;
+            open()
+        }
+        file => file,
+    };
+    file.map_err(OpenError::io("open", path))
+}
+
+fn terminal() -> io::Result<Streams> {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&master, true)?;
+    Ok(Streams::Terminal { master, slave })
+}

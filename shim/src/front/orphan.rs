@@ -1,0 +1,85 @@
+//! Processes whose zygote is gone: the front sees their end itself.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use tokio::io::Interest;
+
+use super::process::Process;
+use super::watched::watch;
+use samara_shim_client::bundle::ExitRecord;
+
+/// Exit code of a process whose end nobody saw.
+const UNKNOWN: u32 = 255;
+
+/// Waits for the end of `process` and records it. A process that is gone already gets `patience` in which somebody else
+/// may tell of it.
+pub(crate) async fn until_recorded(pid: i32, process: Arc<Process>, patience: Duration) {
+    let outcome = match process.pidfd() {
+        Some(pidfd) => until_end(pidfd).await,
+        None => {
+            tokio::time::sleep(patience).await;
+            None
+        }
+    };
+    // The zygote may have written the record and died before it told.
+    let record = process.bundle.exit_record().ok().flatten();
+    let record = record.unwrap_or_else(|| {
+        let record = record_of(&process, pid, outcome);
+        if let Err(error) = process.bundle.write_exit(&record) {
+            tracing::error!(process = process.name(), %error, "record the end");
+        }
+        record
+    });
+    process.exited(record);
+}
+
+/// Exit code and whether it was killed; `None` if it was not our child.
+async fn until_end(pidfd: OwnedFd) -> Option<Outcome> {
+    let file = watch(pidfd, Interest::READABLE).ok()?;
+    let ended = file.readable().await;
+    drop(ended);
+    let status = waitid(WaitId::PidFd(file.get_ref().as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    let status = match status {
+        Ok(status) => status?,
+        Err(error) => {
+            tracing::debug!(error = %io::Error::from(error), "not ours to reap");
+            return None;
+        }
+    };
+    let code = |number: i32| u32::try_from(number).unwrap_or(UNKNOWN);
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(exit), _) => Some(Outcome { code: code(exit) & 0xff, killed: false }),
+        (None, Some(signal)) => Some(Outcome { code: 128 + code(signal), killed: signal == libc::SIGKILL }),
+        (None, None) => None,
+    }
+}
+
+struct Outcome {
+    code: u32,
+    /// By SIGKILL, which is also the kernel's way to end it for want of memory.
+    killed: bool,
+}
+
+fn record_of(process: &Process, pid: i32, outcome: Option<Outcome>) -> ExitRecord {
+    let report = process.report().unwrap_or_default();
+    let killed = outcome.as_ref().is_some_and(|outcome| outcome.killed);
+    let counted = || process.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills().is_ok_and(|kills| kills > 0));
+    ExitRecord {
+        pid,
+        exit_code: outcome.as_ref().map_or(UNKNOWN, |outcome| outcome.code),
+        oom_killed: report.oom || (killed && counted()),
+        message: report.message,
+        exited_at_nanos: now(),
+        seen: outcome.is_some(),
+    }
+}
+
+/// Nanoseconds since the epoch.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,187 @@
+//! The front's life: alone in its directory, zygote first, then the runtime and the service.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use containerd_shim_protos::shim_async::create_task;
+use rustix::fs::{FlockOperation, flock};
+use tokio::sync::Notify;
+use ttrpc::asynchronous::transport::Listener;
+
+use super::args::Publish;
+use super::code::{Codes, DEFAULT_CODE_DIR};
+use super::events::Events;
+use super::forks::{Forks, Living};
+use super::outline::Host;
+use super::service::Service;
+use super::task::Tools;
+use super::tasks::Tasks;
+use super::{adopt, logs};
+use samara_runtime::CodeCache;
+use samara_shim_client::cgroup::{CgroupError, Cgroups};
+use samara_shim_client::front::{CODE_DIR, socket};
+
+/// Name under which containerd 1.x knows the same service.
+const TASK_V2: &str = "containerd.task.v2.Task";
+/// Environment: a filter for the log (`debug`, `samara_shim=trace`).
+const LOG: &str = "SAMARA_LOG";
+
+/// Why a front cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{operation} {}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("start the zygote")]
+    Zygote(#[source] io::Error),
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Code(#[from] samara_runtime::code::CacheError),
+    #[error("serve")]
+    Ttrpc(#[from] ttrpc::Error),
+    #[error("build the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+/// Serves until it is told to end. Returns at once if another front serves there already.
+pub(super) fn serve(dir: &Path, publish: Option<Publish>) -> Result<(), ServeError> {
+    // Fails for the leader of a session, which is as good.
+    let _ = rustix::process::setsid();
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|errno| io_error("become the subreaper of", dir)(errno.into()))?;
+    let place = Place::enter(dir)?;
+    let Some(place) = place else {
+        return announce(io::stdout(), dir);
+    };
+    let answer = place.log_instead_of_output()?;
+    let living = Living::find_or_start(&place.zygote()).map_err(ServeError::Zygote)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(run(&place, living, publish, answer));
+    if let Err(error) = &served {
+        tracing::error!(error = super::error::chain(error), "the front ends");
+    }
+    served
+}
+
+async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: File) -> Result<(), ServeError> {
+    let events = match publish {
+        Some(Publish { address, namespace }) if !address.is_empty() => Events::to_containerd(address, namespace),
+        _ => Events::default(),
+    };
+    let cgroups = Arc::new(Cgroups::detect()?);
+    let code_dir = std::env::var_os(CODE_DIR).map_or_else(|| DEFAULT_CODE_DIR.into(), PathBuf::from);
+    let codes = Codes::new(CodeCache::open(&code_dir)?);
+    let adopted = adopt::adopt(&place.links(), &cgroups, &events).await.map_err(io_error("adopt", &place.dir))?;
+    let children = adopted.iter().flat_map(|task| task.processes()).collect();
+    let forks = Forks::run(&place.zygote(), living, children).map_err(ServeError::Zygote)?;
+    let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
+    let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus } };
+    let tasks = Arc::new(Tasks::new(tools, &place.links(), adopted));
+    tokio::spawn(logs::keep_small(Arc::clone(&tasks)));
+
+    let over = Arc::new(Notify::new());
+    let mut server = server(Service::new(Arc::clone(&tasks), Arc::clone(&over)), &place.socket())?;
+    server.start().await?;
+    announce(answer, &place.dir)?;
+    loop {
+        over.notified().await;
+        if tasks.is_empty() {
+            break;
+        }
+    }
+    server.shutdown().await?;
+    forks.retire();
+    place.leave()
+}
+
+/// The task service under both its names.
+fn server(service: Service, socket: &Path) -> Result<ttrpc::r#async::Server, ServeError> {
+    let listen = io_error("listen on", socket);
+    let listener = std::os::unix::net::UnixListener::bind(socket).and_then(Listener::try_from).map_err(listen)?;
+    let v2 = create_task(Arc::new(service.clone())).into_values().map(|service| (TASK_V2.to_owned(), service));
+    let server = ttrpc::r#async::Server::new().register_service(create_task(Arc::new(service)));
+    Ok(server.register_service(v2.collect()).add_listener(listener))
+}
+
+fn announce(mut answer: impl io::Write, dir: &Path) -> Result<(), ServeError> {
+    // A starter that went away in the meantime finds the socket by its name.
+    match writeln!(answer, "{}", socket(dir).display()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(io_error("answer from", dir)),
+    }
+}
+
+/// The front's directory, which nobody else serves while this lives.
+struct Place {
+    dir: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl Place {
+    /// `None` if it is taken.
+    fn enter(dir: &Path) -> Result<Option<Self>, ServeError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        for dir in [dir, &dir.join("tasks")] {
+            builder.create(dir).map_err(io_error("make", dir))?;
+        }
+        let path = dir.join("lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(io_error("open", &path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(io_error("lock", &path)(errno.into())),
+        }
+        // For whoever looks; the lock itself says whether it is true.
+        lock.set_len(0).and_then(|()| write!(&lock, "{}", std::process::id())).map_err(io_error("write", &path))?;
+        match fs::remove_file(socket(dir)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &socket(dir))(error));
+            }
+            _ => {}
+        }
+        Ok(Some(Self { dir: dir.into(), _lock: lock.into() }))
+    }
+
+    fn socket(&self) -> PathBuf {
+        socket(&self.dir)
+    }
+
+    fn zygote(&self) -> PathBuf {
+        self.dir.join("zygote.sock")
+    }
+
+    fn links(&self) -> PathBuf {
+        self.dir.join("tasks")
+    }
+
+    /// Standard output and error become the log, also of the zygote. Gives the old output, for the answer.
+    fn log_instead_of_output(&self) -> Result<File, ServeError> {
+        let path = self.dir.join("front.log");
+        let log =
+            OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(io_error("open", &path))?;
+        let failed = |error: io::Error| io_error("write to", &path)(error);
+        let answer = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3).map_err(|errno| failed(errno.into()))?;
+        nix::unistd::dup2_stdout(&log).map_err(|errno| failed(errno.into()))?;
+        nix::unistd::dup2_stderr(&log).map_err(|errno| failed(errno.into()))?;
+        let filter = tracing_subscriber::EnvFilter::try_from_env(LOG);
+        let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).init();
+        Ok(answer.into())
+    }
+
+    /// Removes the directory. The zygote ends when its socket's name is gone and its last process has ended.
+    fn leave(&self) -> Result<(), ServeError> {
+        fs::remove_dir_all(&self.dir).map_err(io_error("remove", &self.dir))
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError + use<> {
+    let path = path.to_path_buf();
+    move |source| ServeError::Io { operation, path, source }
+}

@@ -1,0 +1,61 @@
+//! Rotation.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use crate::bundle::Container;
+use crate::guests;
+use crate::node::{Node, until};
+
+/// All files of a log, oldest first.
+fn files(container: &Container) -> Vec<PathBuf> {
+    let dir = container.log.path.parent().expect("directory");
+    let mut files: Vec<_> = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.expect("entry").path()).collect();
+    files.sort_by_key(|path| (*path == container.log.path, path.clone()));
+    files
+}
+
+fn text(path: &PathBuf) -> String {
+    let mut text = String::new();
+    let file = File::open(path).expect("file");
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        flate2::read::GzDecoder::new(file).read_to_string(&mut text).expect("gzip");
+    } else {
+        { file }.read_to_string(&mut text).expect("text");
+    }
+    text
+}
+
+#[tokio::test]
+async fn rotation_under_load_loses_no_line() {
+    const LINES: u32 = 200_000;
+    let node = Node::start().await;
+    let mut container = node.container(&guests::counter(LINES, true));
+    (container.log.max_size, container.log.max_files) = (Some(100_000), 100);
+    node.run(&container).await;
+    let last = format!("{:08}", LINES - 1);
+    until("the last line", || text(&container.log.path).contains(&last).then_some(())).await;
+    until("compressed", || {
+        (!files(&container).iter().any(|path| path.extension().is_some_and(|end| end == "tmp"))).then_some(())
+    })
+    .await;
+    let files = files(&container);
+    assert!(files.len() >= 3, "rotated: {files:?}");
+    let all: String = files.iter().map(text).collect();
+    let numbers = all.lines().map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u32>().expect("a number"));
+    assert!(numbers.eq(0..LINES), "every line once and in order");
+    let plain = files.iter().filter(|path| path.extension().is_none_or(|end| end != "gz")).count();
+    assert!(plain <= 3, "older ones are compressed: {files:?}");
+}
+
+#[tokio::test]
+async fn a_log_that_was_removed_is_made_anew() {
+    let node = Node::start().await;
+    let mut container = node.container(&guests::sleeper());
+    container.log.max_size = Some(1_000_000);
+    node.run(&container).await;
+    until("ready", || container.records().contains(&"stdout F ready".to_owned()).then_some(())).await;
+    fs::remove_file(&container.log.path).expect("removed");
+    until("made anew", || container.log.path.exists().then_some(())).await;
+}

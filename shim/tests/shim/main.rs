@@ -1,0 +1,13 @@
+//! A real front, zygote and guests, driven through the client as the agent drives them. Needs root.
+
+mod bundle;
+mod containerd;
+mod death;
+mod exec;
+mod guests;
+mod life;
+mod limits;
+mod logs;
+mod node;
+mod refusals;
+mod terminal;

@@ -1,0 +1,91 @@
+//! Bad input: told by name, and nothing is left of the attempt.
+
+use std::fs;
+
+use samara_shim_client::ShimError;
+use samara_shim_client::cgroup::Cgroups;
+use serde_json::json;
+
+use crate::bundle::Container;
+use crate::guests;
+use crate::node::Node;
+
+async fn refused(node: &Node, container: &Container) -> String {
+    let error = node.shim.create(&container.request()).await.expect_err("refused");
+    assert!(matches!(error, ShimError::InvalidArgument { .. } | ShimError::Other { .. }), "{error:?}");
+    assert!(matches!(node.shim.state(&container.id, "").await, Err(ShimError::NotFound { .. })), "nothing is left");
+    let cgroups = Cgroups::detect().expect("cgroups");
+    assert!(!cgroups.group(&container.cgroup).expect("path").exists(), "no cgroup is left");
+    assert_eq!(fs::read_dir(node.front_dir().join("tasks")).expect("links").count(), 0);
+    error.message().to_owned()
+}
+
+#[tokio::test]
+async fn a_missing_huge_or_broken_configuration_is_named() {
+    let node = Node::start().await;
+    let container = node.container(&guests::trap());
+    let request = container.request();
+    let config = container.bundle().config();
+    let create = || node.shim.create(&request);
+
+    fs::remove_file(&config).expect("removed");
+    let error = create().await.expect_err("missing");
+    assert!(error.message().contains("config.json: No such file"), "{error}");
+    for broken in ["", "{", "[]", r#"{"ociVersion": 1}"#, "\u{0}"] {
+        fs::write(&config, broken).expect("config.json");
+        let error = create().await.expect_err("broken");
+        assert!(matches!(error, ShimError::InvalidArgument { .. }), "{error:?}");
+        assert!(error.message().contains("config.json: not an OCI configuration"), "{error}");
+    }
+    fs::File::create(&config).and_then(|file| file.set_len(17 << 20)).expect("huge");
+    let error = create().await.expect_err("huge");
+    assert!(error.message().contains("larger than 16777216 bytes"), "{error}");
+
+    fs::write(&config, container.config.to_string()).expect("config.json");
+    create().await.expect("the same id is free after all that");
+}
+
+#[tokio::test]
+async fn what_is_not_wasm_is_named_with_what_it_is() {
+    let node = Node::start().await;
+    let root = |bytes: &[u8]| Container::with_root(node.home(), &[("/bin/app", bytes)]).args(&["/bin/app"]);
+    let elf = refused(&node, &root(b"\x7fELF\x02")).await;
+    assert_eq!(elf, "exec format error: /bin/app is not WebAssembly (an ELF binary)");
+    let truncated = refused(&node, &root(&guests::trap()[..60])).await;
+    assert!(truncated.starts_with("/bin/app: "), "{truncated}");
+    let none = Container::with_root(node.home(), &[("/x", b"")]).args(&["nothing"]);
+    assert_eq!(refused(&node, &none).await, r#"exec: "nothing": executable file not found in $PATH"#);
+    let unknown = guests::wasm(r#"(module (import "env" "magic" (func)) (func (export "_start")))"#);
+    let message = refused(&node, &root(&unknown)).await;
+    assert!(message.contains("magic"), "{message}");
+}
+
+#[tokio::test]
+async fn a_digest_that_does_not_fit_is_refused() {
+    let node = Node::start().await;
+    let mut container = node.container(&guests::say(1, "x", 0));
+    container.annotation("samara.dev/module-digest", Some(&format!("sha256:{}", "0".repeat(64))));
+    let message = refused(&node, &container).await;
+    assert!(message.contains("its digest is sha256:"), "{message}");
+}
+
+#[tokio::test]
+async fn a_volume_that_is_not_there_is_named() {
+    let node = Node::start().await;
+    let mut container = node.container(&guests::trap());
+    container.config["mounts"] =
+        json!([{"destination": "/data", "type": "bind", "source": "/nowhere/at/all", "options": ["rbind"]}]);
+    let message = refused(&node, &container).await;
+    assert!(message.contains("bind /nowhere/at/all: No such file"), "{message}");
+}
+
+#[tokio::test]
+async fn ids_that_are_paths_are_refused() {
+    let node = Node::start().await;
+    for id in ["", "..", "a/b", "/etc/passwd", &"x".repeat(200)] {
+        let mut request = node.container(&guests::trap()).request();
+        request.id = id.into();
+        let error = node.shim.create(&request).await.expect_err("refused");
+        assert!(matches!(error, ShimError::InvalidArgument { .. }), "{error:?}");
+    }
+}
