@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde::Serialize;
 
-use super::{MountSource, OutlineError, mounts};
+use super::{OutlineError, mounts};
 use samara_shim_client::client::RootMount;
 
 /// The root, not mounted anywhere yet.
@@ -100,20 +100,6 @@ fn layers(value: &str) -> Vec<PathBuf> {
         }
     }
     layers.into_iter().filter(|layer| !layer.is_empty()).map(PathBuf::from).collect()
-}
-
-impl RootOutline {
-    /// A host path that is the root, when there is one without mounting.
-    pub(crate) fn bind_source(&self) -> Option<&Path> {
-        match self {
-            Self::Directory { path, .. } => Some(path),
-            Self::Mount(mount) => match &mount.source {
-                MountSource::Bind { path, .. } => Some(path),
-                MountSource::Tmpfs { .. } | MountSource::Device { .. } => None,
-            },
-            Self::Overlay(_) => None,
-        }
-    }
 }
 
 #[cfg(test)]
