@@ -1,1 +1,75 @@
-//! The one configuration of wasmtime.
+//! The one configuration of wasmtime: the compile worker and every host must agree on it, or code does not load.
+
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+/// What the engine is for. Code made by the one loads in the other: nothing that differs between them is recorded in
+/// compiled code.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    /// Runs at most this many instances at a time; never compiles.
+    Run { instances: u32 },
+    /// Compiles, and links once to see whether it would run.
+    #[cfg(feature = "compile")]
+    Compile,
+}
+
+/// Every version of the code cache is told apart by this: the text of this file and wasmtime's version.
+pub(crate) const REVISION: &[u8] = include_bytes!("engine.rs");
+/// Version of wasmtime in the lock file (a test holds them together).
+pub(crate) const WASMTIME: &str = "48.0.8";
+
+/// Guest code is not instrumented (no epochs, no fuel): limits are the kernel's, and a process is ended from outside.
+pub(crate) fn config(purpose: Purpose) -> Config {
+    let instances = match purpose {
+        Purpose::Run { instances } => instances.max(1),
+        #[cfg(feature = "compile")]
+        Purpose::Compile => 1,
+    };
+    let mut config = Config::new();
+    config
+        .memory_init_cow(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    #[cfg(feature = "compile")]
+    if let Purpose::Run { .. } = purpose {
+        config.enable_compiler(false);
+    }
+    config
+}
+
+/// Sizes of the pool. Address space is reserved, not used: a slot costs memory only once a guest has touched it.
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool
+        // A component is some core instances (its module, adapters), mostly with one memory and table between them.
+        .total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(16))
+        .total_memories(instances.saturating_add(16))
+        .total_tables(instances.saturating_mul(4).saturating_add(32))
+        .total_stacks(instances.saturating_add(1))
+        .max_memories_per_component(16)
+        .max_memories_per_module(4)
+        .max_tables_per_component(32)
+        .max_tables_per_module(8)
+        // Language runtimes compiled to wasm have tables and instances far larger than the defaults.
+        .table_elements(200_000)
+        .max_core_instance_size(8 << 20)
+        .max_component_instance_size(8 << 20)
+        // What a request's instance has written is put back by copying, not by asking the kernel.
+        .linear_memory_keep_resident(1 << 20)
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_version_of_wasmtime_is_the_one_in_the_lock_file() {
+        let lock = include_str!("../../Cargo.lock");
+        let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"");
+        assert!(lock.contains(&entry), "engine::WASMTIME must be the version in Cargo.lock");
+    }
+}

@@ -19,34 +19,19 @@ impl Exit {
 
     /// The guest's own code; only the low byte counts, as for any process.
     pub(crate) fn own(code: i32) -> Self {
-        Self {
-            code: (code & 0xff) as u8,
-            ..Self::default()
-        }
+        Self { code: (code & 0xff) as u8, ..Self::default() }
     }
 
     pub(crate) fn trap(message: impl Into<String>) -> Self {
-        Self {
-            code: Self::TRAP,
-            oom: false,
-            message: Some(message.into()),
-        }
+        Self { code: Self::TRAP, oom: false, message: Some(message.into()) }
     }
 
     pub(crate) fn out_of_memory(message: impl Into<String>) -> Self {
-        Self {
-            code: Self::OUT_OF_MEMORY,
-            oom: true,
-            message: Some(message.into()),
-        }
+        Self { code: Self::OUT_OF_MEMORY, oom: true, message: Some(message.into()) }
     }
 
     /// Could not be set up: 128, as container runtimes say it.
     pub(crate) fn not_started(message: impl Into<String>) -> Self {
-        Self {
-            code: 128,
-            oom: false,
-            message: Some(message.into()),
-        }
+        Self { code: 128, oom: false, message: Some(message.into()) }
     }
 }

@@ -10,8 +10,12 @@
 pub mod code;
 mod engine;
 mod exit;
+mod fs;
+mod guest;
 mod host;
+mod http;
 mod program;
+mod stdio;
 mod stop;
 mod world;
 

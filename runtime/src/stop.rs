@@ -33,6 +33,7 @@ struct Shared {
     listening: Mutex<bool>,
     /// The grace period, once asked.
     asked: watch::Sender<Option<Duration>>,
+    stdin_closed: watch::Sender<bool>,
 }
 
 impl Stop {
@@ -41,37 +42,37 @@ impl Stop {
         let shared = Arc::new(Shared {
             listening: Mutex::new(false),
             asked: watch::Sender::new(None),
+            stdin_closed: watch::Sender::new(false),
         });
         (StopHandle(Arc::clone(&shared)), Stop(shared))
     }
 
     /// From now on the guest ends by itself when asked.
-    #[expect(dead_code, reason = "called by guests that drain, which follow")]
     pub(crate) fn listen(&self) -> watch::Receiver<Option<Duration>> {
-        *self
-            .0
-            .listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = true;
+        *self.0.listening.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.asked.subscribe()
+    }
+
+    pub(crate) fn stdin_closed(&self) -> watch::Receiver<bool> {
+        self.0.stdin_closed.subscribe()
     }
 }
 
 impl StopHandle {
     /// Asks the guest to end within `grace`. Asking twice is asking once; the first grace period holds.
     pub fn stop(&self, grace: Duration) -> StopAction {
-        let listening = self
-            .0
-            .listening
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let listening = self.0.listening.lock().unwrap_or_else(PoisonError::into_inner);
         if !*listening {
             return StopAction::EndNow;
         }
-        self.0
-            .asked
-            .send_if_modified(|asked| asked.is_none().then(|| *asked = Some(grace)).is_some());
+        self.0.asked.send_if_modified(|asked| asked.is_none().then(|| *asked = Some(grace)).is_some());
         StopAction::Draining
+    }
+
+    /// Ends the guest's input after what can still be read from it: needed where its file has no end of its own, such
+    /// as a fifo opened for reading and writing.
+    pub fn close_stdin(&self) {
+        self.0.stdin_closed.send_replace(true);
     }
 }
 
@@ -90,10 +91,7 @@ mod tests {
         let (handle, stop) = Stop::new();
         let asked = stop.listen();
         assert_eq!(handle.stop(Duration::from_secs(30)), StopAction::Draining);
-        assert_eq!(
-            handle.clone().stop(Duration::from_secs(1)),
-            StopAction::Draining
-        );
+        assert_eq!(handle.clone().stop(Duration::from_secs(1)), StopAction::Draining);
         assert_eq!(*asked.borrow(), Some(Duration::from_secs(30)));
     }
 }

@@ -128,10 +128,7 @@ pub struct Http {
 
 impl Default for Http {
     fn default() -> Self {
-        Self {
-            port: 8080,
-            request_timeout: Duration::from_secs(60),
-        }
+        Self { port: 8080, request_timeout: Duration::from_secs(60) }
     }
 }
 
@@ -145,7 +142,6 @@ impl OnListen {
         Self(Arc::new(call))
     }
 
-    #[expect(dead_code, reason = "called by the socket layer, which follows")]
     pub(crate) fn tell(&self, address: SocketAddr) {
         (self.0)(address);
     }

@@ -1,8 +1,24 @@
 //! Compiled code: checked, made by a limited child process, kept in a cache only root can write.
+//!
+//! ```text
+//!  wasm ──▶ worker process: check ▸ compile ▸ link once ──pipe──▶ parent ──▶ CodeCache ──▶ CodeFile ──▶ Host::load
+//! ```
+//!
+//! Compiled code is native code. It is loaded only from a file that this module's own worker made: precompiled code
+//! found in an image is refused by name.
 
 mod cache;
 mod compile;
+mod digest;
+mod file;
+#[cfg(feature = "compile")]
+mod imports;
+#[cfg(feature = "compile")]
+mod inspect;
+mod load;
 pub mod worker;
 
-pub use cache::{CacheError, CodeCache, CodeFile};
+pub use cache::{CacheError, CodeCache};
 pub use compile::{CompileError, CompileLimits, compile, ensure};
+pub use file::CodeFile;
+pub(crate) use load::Loaded;

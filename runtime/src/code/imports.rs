@@ -1,0 +1,139 @@
+//! Whether this host has what wasm imports; if not, which import, and what we have that is like it.
+
+use super::inspect::{Refusal, Shape};
+
+/// Interfaces of components, without version: any 0.2 is as good as any other of the same name.
+const INTERFACES: [&str; 31] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+    // Without functions, and imported by name all the same.
+    "wasi:clocks/timezone",
+    "wasi:http/incoming-handler",
+];
+
+/// The version of the interfaces above.
+const VERSION: &str = "0.2.12";
+
+/// Decides whether it could be linked. `known` are the imports a module may have.
+pub(super) fn check(shape: &Shape, known: &[(String, String)]) -> Result<(), Refusal> {
+    match shape {
+        Shape::Module { imports, has_start } => {
+            if let Some((module, name)) = imports.iter().find(|import| !known.contains(import)) {
+                return Err(unknown_function(module, name, known));
+            }
+            if *has_start { Ok(()) } else { Err(Refusal::NoStart) }
+        }
+        Shape::Component { imports } => match imports.iter().find(|import| !is_known(import)) {
+            Some(import) => Err(unknown_interface(import)),
+            None => Ok(()),
+        },
+    }
+}
+
+fn is_known(import: &str) -> bool {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    INTERFACES.contains(&interface) && version.starts_with("0.2.")
+}
+
+fn unknown_function(module: &str, name: &str, known: &[(String, String)]) -> Refusal {
+    let nearest = closest(name, known.iter().map(|(_, name)| name.as_str()))
+        .and_then(|nearest| known.iter().find(|(_, name)| name == nearest))
+        .map(|(module, name)| format!("{name} of {module}"));
+    Refusal::UnknownImport { import: format!("{name} of {module}"), nearest }
+}
+
+fn unknown_interface(import: &str) -> Refusal {
+    let interface = import.split('@').next().unwrap_or(import);
+    let nearest = closest(interface, INTERFACES).map(|nearest| format!("{nearest}@{VERSION}"));
+    Refusal::UnknownImport { import: import.to_owned(), nearest }
+}
+
+/// The most similar name, if any is similar enough to be meant.
+fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn module(imports: &[(&str, &str)], has_start: bool) -> Shape {
+        let imports = imports.iter().map(|(module, name)| ((*module).into(), (*name).into())).collect();
+        Shape::Module { imports, has_start }
+    }
+
+    fn known() -> Vec<(String, String)> {
+        ["fd_read", "fd_write", "proc_exit"].map(|name| ("wasi_snapshot_preview1".into(), name.into())).to_vec()
+    }
+
+    fn message(shape: &Shape) -> String {
+        check(shape, &known()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_unknown_function_is_named_with_the_nearest_one() {
+        assert_eq!(
+            message(&module(&[("wasi_snapshot_preview1", "fd_wrote")], true)),
+            "imports fd_wrote of wasi_snapshot_preview1, which this node does not have \
+             (the nearest it has is fd_write of wasi_snapshot_preview1)"
+        );
+        assert_eq!(
+            message(&module(&[("env", "fd_write")], true)),
+            "imports fd_write of env, which this node does not have \
+             (the nearest it has is fd_write of wasi_snapshot_preview1)"
+        );
+        assert_eq!(message(&module(&[("env", "zzz")], true)), "imports zzz of env, which this node does not have");
+    }
+
+    #[test]
+    fn an_unknown_interface_is_named_with_the_nearest_one() {
+        let component = |import: &str| Shape::Component { imports: vec![import.to_owned()] };
+        assert_eq!(
+            message(&component("wasi:http/types@0.3.0")),
+            "imports wasi:http/types@0.3.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)"
+        );
+        assert_eq!(check(&component("wasi:http/types@0.2.0"), &[]), Ok(()));
+        assert_eq!(
+            message(&component("acme:db/sql@1.0.0")),
+            "imports acme:db/sql@1.0.0, which this node does not have"
+        );
+    }
+
+    #[test]
+    fn a_library_is_no_program() {
+        assert_eq!(check(&module(&[], false), &known()), Err(Refusal::NoStart));
+        assert_eq!(check(&module(&[("wasi_snapshot_preview1", "fd_read")], true), &known()), Ok(()));
+    }
+}

@@ -1,0 +1,69 @@
+//! The guest's root directory, and which of its directories an open one is.
+
+use std::fs::{File, read_link};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat, symlinkat};
+
+use super::resolve::{Last, resolve};
+
+/// The directory that the guest sees as `/`.
+#[derive(Debug, Clone)]
+pub(crate) struct Root(Arc<File>);
+
+impl Root {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(Arc::new(File::open(path)?)))
+    }
+
+    pub(super) fn dir(&self) -> Arc<File> {
+        Arc::clone(&self.0)
+    }
+
+    /// `path` from `dir` as a path from the root; `None` if it is not known where `dir` is.
+    pub(super) fn resolve(&self, dir: &File, path: &str, last: Last) -> Option<String> {
+        let base = self.place_of(dir)?;
+        let resolved = resolve(self.0.as_fd(), &base, Path::new(path), last).ok()?;
+        let mut resolved = resolved.into_os_string().into_string().ok()?;
+        if path.ends_with('/') {
+            resolved.push('/');
+        }
+        Some(resolved)
+    }
+
+    /// Where an open directory is, from the root.
+    fn place_of(&self, dir: &File) -> Option<PathBuf> {
+        let (root, dir_stat) = (fstat(&*self.0).ok()?, fstat(dir).ok()?);
+        if (root.st_dev, root.st_ino) == (dir_stat.st_dev, dir_stat.st_ino) {
+            return Some(PathBuf::new());
+        }
+        let name = |file: &File| read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+        name(dir)?.strip_prefix(name(&self.0)?).ok().map(Path::to_owned)
+    }
+
+    /// Text of the symlink at a resolved path.
+    pub(super) fn read_link(&self, resolved: &str) -> io::Result<String> {
+        let (parent, name) = self.parent(resolved)?;
+        let target = readlinkat(parent, name, Vec::new())?;
+        target.into_string().map_err(|_| io::Error::from(rustix::io::Errno::ILSEQ))
+    }
+
+    /// Makes a symlink at a resolved path. Its text may be anything: it is resolved inside the root by whoever follows.
+    pub(super) fn symlink(&self, text: &str, resolved: &str) -> io::Result<()> {
+        let (parent, name) = self.parent(resolved)?;
+        Ok(symlinkat(text, parent, name)?)
+    }
+
+    /// The directory of a resolved path, opened so that the kernel proves that it is inside.
+    fn parent<'a>(&self, resolved: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+        let resolved = resolved.trim_end_matches('/');
+        let (parent, name) = resolved.rsplit_once('/').unwrap_or((".", resolved));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let parent = openat2(&*self.0, parent, flags, Mode::empty(), inside)?;
+        Ok((parent, name))
+    }
+}

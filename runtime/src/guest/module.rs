@@ -1,0 +1,74 @@
+//! Core modules with WASI preview 1.
+
+use std::fmt;
+
+use wasmtime::{Engine, InstancePre, Linker, Store};
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+
+use super::end::End;
+use super::memory::Share;
+use super::surroundings::{FileCalls, Surroundings};
+use crate::fs::{self, Root, RootedModule};
+use crate::{Exit, Stop, World};
+
+/// State of the one instance.
+pub(crate) struct State {
+    wasi: WasiP1Ctx,
+    root: Root,
+    memory: Share,
+}
+
+impl State {
+    fn new(surroundings: &Surroundings) -> wasmtime::Result<Self> {
+        Ok(Self {
+            wasi: surroundings.wasi(FileCalls::OnThread)?.build_p1(),
+            root: surroundings.root.clone(),
+            memory: surroundings.budget.share(),
+        })
+    }
+}
+
+impl RootedModule for State {
+    fn root(&self) -> Root {
+        self.root.clone()
+    }
+
+    fn wasi(&mut self) -> &mut WasiP1Ctx {
+        &mut self.wasi
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
+/// All that a module may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
+    fs::shadow_module(&mut linker)?;
+    Ok(linker)
+}
+
+/// Names of all that a module may import.
+#[cfg(feature = "compile")]
+pub(crate) fn imports(engine: &Engine, linker: &Linker<State>) -> wasmtime::Result<Vec<(String, String)>> {
+    let surroundings = Surroundings::new(World::default(), &Stop::new().1)?;
+    let mut store = Store::new(engine, State::new(&surroundings)?);
+    let names = linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned()));
+    Ok(names.collect())
+}
+
+/// Runs `_start` to its end.
+pub(crate) fn run(module: &InstancePre<State>, engine: &Engine, world: World, stop: &Stop) -> Exit {
+    super::alone(world, stop, async |surroundings: &Surroundings| {
+        let mut store = Store::new(engine, State::new(surroundings)?);
+        store.limiter(|state| &mut state.memory);
+        let instance = module.instantiate_async(&mut store).await?;
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+        start.call_async(&mut store, ()).await?;
+        Ok(End::Exited(0))
+    })
+}

@@ -1,0 +1,23 @@
+//! `wasi:http/proxy` guests: a server around them, and their way out.
+//!
+//! ```text
+//!             io thread                              ceil(cpus) workers
+//!  accept ─▶ connection ─▶ service ──▶ Queue ──▶ instance per request ──▶ guest
+//!                             ▲                          │
+//!                             └──── response, body ◀─────┘
+//! ```
+//!
+//! A guest that computes keeps its worker, never the io thread: connections are still accepted, and who waits too long
+//! is answered 504. When every worker computes past the time limit the process ends ([`watch`]).
+
+mod answer;
+mod drain;
+mod listen;
+mod outbound;
+mod queue;
+mod server;
+mod watch;
+mod worker;
+
+pub(crate) use outbound::Outbound;
+pub(crate) use server::serve;

@@ -1,0 +1,72 @@
+//! Requests on their way from the io thread to the workers.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::answer::Job;
+
+/// Requests that may wait for a worker; past that the answer is 503.
+const LONGEST: usize = 1024;
+
+/// First come, first served, by whichever worker is free: one that computes takes none.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    /// Gives the job back if the queue is full.
+    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
+        {
+            let mut state = self.lock();
+            if state.closed || state.jobs.len() >= LONGEST {
+                return Err(job);
+            }
+            state.jobs.push_back(job);
+        }
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The next job whose client still waits; `None` once closed.
+    pub(super) async fn pull(&self) -> Option<Job> {
+        loop {
+            {
+                let mut state = self.lock();
+                while let Some(job) = state.jobs.pop_front() {
+                    if job.is_wanted() {
+                        // A permit of `notify_one` is not counted: the next worker must hear of the rest.
+                        if !state.jobs.is_empty() {
+                            self.arrived.notify_one();
+                        }
+                        return Some(job);
+                    }
+                }
+                if state.closed {
+                    self.arrived.notify_one();
+                    return None;
+                }
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// No more requests: workers end when they have done what they have.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
