@@ -1,0 +1,39 @@
+//! Events: recorded from anywhere without waiting, told to the API server behind everything that matters more.
+
+mod correlator;
+mod sender;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use samara_core::events::Event;
+use tokio::sync::mpsc;
+
+pub use sender::{EventLoop, Source};
+
+/// Events that wait while the API server is away; more are dropped and counted in the log.
+const CAPACITY: usize = 4096;
+
+/// Takes events; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Recorder(mpsc::Sender<Recorded>);
+
+/// An event and what it is about.
+#[derive(Debug)]
+struct Recorded {
+    object: ObjectReference,
+    event: Event,
+}
+
+impl Recorder {
+    /// A recorder and the loop that sends what it takes.
+    pub fn new(source: Source) -> (Self, EventLoop) {
+        let (sender, receiver) = mpsc::channel(CAPACITY);
+        (Self(sender), EventLoop::new(source, receiver))
+    }
+
+    /// Records an event. Never waits: when the queue is full the event is dropped.
+    pub fn record(&self, object: ObjectReference, event: Event) {
+        if self.0.try_send(Recorded { object, event }).is_err() {
+            tracing::debug!("event dropped: the queue is full");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Sends events: one after the other, at the kubelet's rate, and only while no pod's status waits.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event as ApiEvent, EventSource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use samara_core::events::EventType;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Recorded;
+use super::correlator::{Act, Correlator, Key};
+
+/// `eventRecordQPS` and `eventBurst`.
+const PER_SECOND: f64 = 50.0;
+const BURST: f64 = 100.0;
+/// Status goes first, but events are not starved for ever.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Who tells.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// `kubelet`, because tools match it.
+    pub component: &'static str,
+    /// Name of the node.
+    pub host: String,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub struct EventLoop {
+    source: Source,
+    receiver: mpsc::Receiver<Recorded>,
+    correlator: Correlator,
+    pace: Pace,
+}
+
+impl EventLoop {
+    pub(super) fn new(source: Source, receiver: mpsc::Receiver<Recorded>) -> Self {
+        Self { source, receiver, correlator: Correlator::default(), pace: Pace::new(Instant::now()) }
+    }
+
+    /// Sends until `shutdown` or until every recorder is gone. `behind` is the number of status patches that wait.
+    pub async fn run(mut self, client: Client, mut behind: watch::Receiver<usize>, shutdown: CancellationToken) {
+        loop {
+            let recorded = tokio::select! {
+                () = shutdown.cancelled() => return,
+                recorded = self.receiver.recv() => recorded,
+            };
+            let Some(recorded) = recorded else { return };
+            let (act, key) = self.correlator.decide(&recorded.object, &recorded.event, Timestamp::now());
+            if act == Act::Drop {
+                continue;
+            }
+            sleep_until(self.pace.take(Instant::now())).await;
+            drop(tokio::time::timeout(PATIENCE, behind.wait_for(|waiting| *waiting == 0)).await);
+            self.send(&client, recorded, act, key).await;
+        }
+    }
+
+    async fn send(&mut self, client: &Client, recorded: Recorded, act: Act, key: Key) {
+        let now = Timestamp::now();
+        let namespace = recorded.object.namespace.as_deref().unwrap_or("default");
+        let api = Api::<ApiEvent>::namespaced(client.clone(), namespace);
+        let result = match act {
+            Act::Drop => Ok(()),
+            Act::Create { message } => {
+                let event = self.event(&recorded, message, now);
+                let name = event.metadata.name.clone().unwrap_or_default();
+                let created = api.create(&PostParams::default(), &event).await.map(drop);
+                if created.is_ok() {
+                    self.correlator.created(key, name, now);
+                }
+                created
+            }
+            Act::Count { name, count, message } => {
+                let patch = json!({ "count": count, "message": message, "lastTimestamp": Time(now) });
+                let counted = api.patch(&name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop);
+                if counted.is_err() {
+                    self.correlator.lost(&key);
+                }
+                counted
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(error = &error as &dyn std::error::Error, reason = recorded.event.reason, "event not told");
+        }
+    }
+
+    fn event(&self, recorded: &Recorded, message: String, now: Timestamp) -> ApiEvent {
+        let object = &recorded.object;
+        let name = object.name.as_deref().unwrap_or_default();
+        ApiEvent {
+            metadata: ObjectMeta {
+                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+                namespace: Some(object.namespace.clone().unwrap_or_else(|| "default".to_owned())),
+                ..ObjectMeta::default()
+            },
+            type_: Some(
+                match recorded.event.event_type {
+                    EventType::Normal => "Normal",
+                    EventType::Warning => "Warning",
+                }
+                .to_owned(),
+            ),
+            reason: Some(recorded.event.reason.to_owned()),
+            message: Some(message),
+            count: Some(1),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            source: Some(EventSource {
+                component: Some(self.source.component.to_owned()),
+                host: Some(self.source.host.clone()),
+            }),
+            reporting_component: Some(self.source.component.to_owned()),
+            reporting_instance: Some(self.source.host.clone()),
+            involved_object: object.clone(),
+            ..ApiEvent::default()
+        }
+    }
+}
+
+/// A bucket of permissions.
+#[derive(Debug)]
+struct Pace {
+    left: f64,
+    at: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { left: BURST, at: now }
+    }
+
+    /// Takes one permission; gives the time at which it counts.
+    fn take(&mut self, now: Instant) -> Instant {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = since.mul_add(PER_SECOND, self.left).min(BURST) - 1.0;
+        self.at = self.at.max(now);
+        now + Duration::from_secs_f64((-self.left).max(0.0) / PER_SECOND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_go_at_once_and_then_fifty_each_second() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let times: Vec<Duration> = (0..150).map(|_| pace.take(start) - start).collect();
+        assert!(times[..100].iter().all(Duration::is_zero));
+        assert_eq!(times[100].as_millis(), 20);
+        assert_eq!(times[149].as_millis(), 1000);
+        let later = start + Duration::from_secs(60);
+        assert_eq!(pace.take(later), later, "the burst comes back");
+    }
+}

@@ -1,0 +1,104 @@
+//! Back-off of pulls, by pod and image (kubelet: `images/image_manager.go`).
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use samara_core::backoff::{Delay, KUBELET};
+use samara_core::reasons::waiting;
+
+use super::{Failure, SHOW_ERROR};
+
+/// What failed lately.
+#[derive(Debug, Default)]
+pub(super) struct Backoffs(Mutex<HashMap<Key, Failed>>);
+
+/// Pod UID and image name.
+type Key = (String, String);
+
+#[derive(Debug)]
+struct Failed {
+    delay: Delay,
+    at: Timestamp,
+    message: String,
+}
+
+impl Backoffs {
+    /// The failure in force, if a pull has to wait.
+    pub(super) fn waiting(&self, pod: &str, image: &str, now: Timestamp) -> Option<Failure> {
+        let failed = self.lock();
+        let failed = failed.get(&key(pod, image))?;
+        let until = KUBELET.wait_until(Some(&failed.delay), failed.at, now)?;
+        let message =
+            format!("Back-off pulling image {image:?}: {}: {}", waiting::ERR_IMAGE_PULL, failed.message);
+        Some(Failure::new(waiting::IMAGE_PULL_BACK_OFF, message, until))
+    }
+
+    /// A pull failed with this message.
+    pub(super) fn failed(&self, pod: &str, image: &str, message: &str, now: Timestamp) -> Failure {
+        let mut all = self.lock();
+        let before = all.get(&key(pod, image)).map(|failed| failed.delay);
+        let delay = KUBELET.next(before.as_ref(), now, now);
+        all.insert(key(pod, image), Failed { delay, at: now, message: message.to_owned() });
+        Failure::new(waiting::ERR_IMAGE_PULL, message.to_owned(), now + SHOW_ERROR)
+    }
+
+    pub(super) fn succeeded(&self, pod: &str, image: &str) {
+        self.lock().remove(&key(pod, image));
+    }
+
+    pub(super) fn forget(&self, pod: &str) {
+        self.lock().retain(|(of, _), _| of != pod);
+    }
+
+    /// The end of the longest back-off that begins now: for what only a change can mend.
+    pub(super) fn longest(now: Timestamp) -> Timestamp {
+        now.saturating_add(KUBELET.cap).unwrap_or(now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Failed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(pod: &str, image: &str) -> Key {
+    (pod.to_owned(), image.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn a_failed_pull_waits_ten_seconds_then_twenty_up_to_five_minutes() {
+        let backoffs = Backoffs::default();
+        let mut now = 0;
+        for delay in [10, 20, 40, 80, 160, 300, 300] {
+            assert_eq!(backoffs.waiting("pod", "image", at(now)), None);
+            let failure = backoffs.failed("pod", "image", "registry is down", at(now));
+            assert_eq!((failure.reason, failure.message.as_str()), ("ErrImagePull", "registry is down"));
+            let waiting = backoffs.waiting("pod", "image", at(now + 2)).unwrap();
+            assert_eq!(waiting.reason, "ImagePullBackOff");
+            assert_eq!(waiting.message, "Back-off pulling image \"image\": ErrImagePull: registry is down");
+            assert_eq!(waiting.retry_at, at(now + delay));
+            now += delay;
+        }
+    }
+
+    #[test]
+    fn another_pod_or_image_does_not_wait_and_success_forgets() {
+        let backoffs = Backoffs::default();
+        backoffs.failed("pod", "image", "x", at(0));
+        assert_eq!(backoffs.waiting("other", "image", at(1)), None);
+        assert_eq!(backoffs.waiting("pod", "other", at(1)), None);
+        backoffs.succeeded("pod", "image");
+        assert_eq!(backoffs.waiting("pod", "image", at(1)), None);
+        backoffs.failed("pod", "image", "x", at(0));
+        backoffs.forget("pod");
+        assert_eq!(backoffs.waiting("pod", "image", at(1)), None);
+    }
+}

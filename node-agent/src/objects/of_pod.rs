@@ -1,0 +1,88 @@
+//! What one pod reads: its ConfigMaps and Secrets, followed while it lives, and its tokens.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures::future::{join_all, select_all, try_join_all};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use samara_core::objects::{Fetched, Objects as Values};
+use samara_core::volumes::{TokenRequest, references, token_requests};
+
+use super::{Objects, Subscription, Token, TokenError};
+use crate::pods::PodRef;
+
+/// Interests of one pod. Dropping it ends them.
+#[derive(Debug)]
+pub struct PodObjects {
+    objects: Objects,
+    pod: PodRef,
+    service_account: String,
+    config_maps: BTreeMap<String, Subscription<ConfigMap>>,
+    secrets: BTreeMap<String, Subscription<Secret>>,
+    tokens: BTreeMap<TokenRequest, Option<Token>>,
+}
+
+impl PodObjects {
+    /// Begins to fetch everything, without waiting.
+    pub fn of(objects: &Objects, pod: &PodRef, spec: &Pod) -> Self {
+        let wanted = references(spec);
+        let config_maps = wanted.config_maps.into_iter();
+        let secrets = wanted.secrets.into_iter().chain(wanted.image_pull_secrets);
+        let service_account = spec.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        Self {
+            objects: objects.clone(),
+            pod: pod.clone(),
+            service_account: service_account.unwrap_or_else(|| "default".to_owned()),
+            config_maps: config_maps.map(|name| (name.clone(), objects.config_maps.subscribe(&pod.namespace, &name))).collect(),
+            secrets: secrets.map(|name| (name.clone(), objects.secrets.subscribe(&pod.namespace, &name))).collect(),
+            tokens: token_requests(spec).into_iter().map(|(_, request)| (request, None)).collect(),
+        }
+    }
+
+    /// All as it is now; waits until each is known to be there or not.
+    pub async fn values(&mut self) -> Values {
+        let services = self.objects.services.of(&self.pod.namespace);
+        let (config_maps, secrets, services) =
+            tokio::join!(all(&mut self.config_maps), all(&mut self.secrets), services);
+        Values { config_maps, secrets, services }
+    }
+
+    /// A good token for each request: asked for anew where there is none or it is old.
+    pub async fn tokens(&mut self, now: Timestamp) -> Result<BTreeMap<TokenRequest, String>, TokenError> {
+        let old = |token: &Option<Token>| token.as_ref().is_none_or(|token| token.refresh_at <= now);
+        let fresh = self.tokens.iter().filter(|(_, token)| old(token)).map(|(wish, _)| async {
+            let token = self.objects.tokens.request(&self.pod, &self.service_account, wish).await?;
+            Ok((wish.clone(), Some(token)))
+        });
+        let fresh = try_join_all(fresh).await?;
+        self.tokens.extend(fresh);
+        let texts = self.tokens.iter().filter_map(|(wish, token)| Some((wish.clone(), token.as_ref()?.text.clone())));
+        Ok(texts.collect())
+    }
+
+    /// When the next token has to be replaced.
+    pub fn refresh_at(&self) -> Option<Timestamp> {
+        self.tokens.values().map(|token| token.as_ref().map_or(Timestamp::MIN, |token| token.refresh_at)).min()
+    }
+
+    /// Waits until one of the objects changes.
+    pub async fn changed(&mut self) {
+        let config_maps = self.config_maps.values_mut().map(|one| Box::pin(one.changed()) as futures::future::BoxFuture<'_, ()>);
+        let secrets = self.secrets.values_mut().map(|one| Box::pin(one.changed()) as futures::future::BoxFuture<'_, ()>);
+        let all: Vec<_> = config_maps.chain(secrets).collect();
+        if all.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(all).await;
+    }
+}
+
+async fn all<K: Debug>(subscriptions: &mut BTreeMap<String, Subscription<K>>) -> BTreeMap<String, Fetched<K>>
+where
+    Arc<K>: Clone,
+{
+    let each = subscriptions.iter_mut().map(|(name, subscription)| async { (name.clone(), subscription.get().await) });
+    join_all(each).await.into_iter().collect()
+}

@@ -1,0 +1,116 @@
+//! Service-account tokens, bound to the pod that asks (kubelet: `token/token_manager.go`).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest as ApiTokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use samara_core::volumes::TokenRequest;
+
+use crate::pods::PodRef;
+
+/// Between tries that the authorizer refused: doubled each time, for about a second in all.
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+const TRIES: u32 = 10;
+/// A token is replaced when less than a fifth of its time is left, or when it is this old.
+const OLDEST: SignedDuration = SignedDuration::from_hours(24);
+
+/// Asks for tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens(Client);
+
+/// A token and when to replace it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    pub text: String,
+    pub refresh_at: Timestamp,
+}
+
+/// The API server gave no token.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to fetch token: {0}")]
+pub struct TokenError(String);
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens")
+    }
+}
+
+/// Without the token's text.
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("refresh_at", &self.refresh_at).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(client: Client) -> Self {
+        Self(client)
+    }
+
+    /// A new token of `service_account` that is good while `pod` exists.
+    pub async fn request(&self, pod: &PodRef, service_account: &str, wish: &TokenRequest) -> Result<Token, TokenError> {
+        let api = Api::<ServiceAccount>::namespaced(self.0.clone(), &pod.namespace);
+        let request = ApiTokenRequest {
+            spec: Some(TokenRequestSpec {
+                audiences: Some(vec![wish.audience.clone()]).filter(|_| !wish.audience.is_empty()),
+                expiration_seconds: Some(wish.expiration_seconds),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: Some(pod.name.to_string()),
+                    uid: Some(pod.uid.to_string()),
+                }),
+            }),
+            ..ApiTokenRequest::default()
+        };
+        let mut delay = FIRST_RETRY;
+        for _ in 1..TRIES {
+            match api.create_token_request(service_account, &PostParams::default(), &request).await {
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
+                answer => return token(answer, Timestamp::now()),
+            }
+            tokio::time::sleep(delay).await;
+            delay *= 2;
+        }
+        token(api.create_token_request(service_account, &PostParams::default(), &request).await, Timestamp::now())
+    }
+}
+
+fn token(answer: kube::Result<ApiTokenRequest>, now: Timestamp) -> Result<Token, TokenError> {
+    let missing = || TokenError("the answer holds no token".to_owned());
+    let status = answer.map_err(|error| TokenError(error.to_string()))?.status.ok_or_else(missing)?;
+    let expires = status.expiration_timestamp.ok_or_else(missing)?;
+    Ok(Token { refresh_at: refresh_at(now, expires.0), text: status.token.ok_or_else(missing)? })
+}
+
+/// When four fifths of the time are over, or after a day.
+fn refresh_at(now: Timestamp, expires: Timestamp) -> Timestamp {
+    let life = expires.duration_since(now).max(SignedDuration::ZERO);
+    now.saturating_add((life / 5 * 4).min(OLDEST)).unwrap_or(expires)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_replaced_after_four_fifths_of_its_life_or_a_day() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let table = [(3607, 2884), (600, 480), (7 * 86_400, 86_400), (0, 0), (-5, 0)];
+        for (life, want) in table {
+            let expires = now + SignedDuration::from_secs(life);
+            let seconds = refresh_at(now, expires).duration_since(now).as_secs();
+            assert!((seconds - want).abs() <= 2, "{life}: {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_never_printed() {
+        let token = Token { text: "secret".to_owned(), refresh_at: Timestamp::UNIX_EPOCH };
+        assert!(!format!("{token:?}").contains("secret"));
+    }
+}

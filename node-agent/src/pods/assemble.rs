@@ -1,0 +1,141 @@
+//! Puts together what pods need, in the order in which a pod meets it, and starts it.
+
+use std::sync::Arc;
+
+use samara_images::{ImageStore, Puller, StoreError};
+use samara_shim_client::cgroup::{CgroupError, Cgroups};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Context, Pods, dispatch, watch as pod_watch};
+use crate::events::{Recorder, Source};
+use crate::images::Images;
+use crate::network::{Network, NetworkError, NetworkState};
+use crate::node::OwnNode;
+use crate::objects::Objects;
+use crate::shims::{Shims, ShimsConfig};
+use crate::status::StatusWriter;
+use crate::volumes::{DirectoryError, Layout, prepare_tmpfs};
+use crate::{AgentConfig, Deps};
+
+/// Why pods cannot be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum PodsError {
+    #[error("opening the image store")]
+    Store(#[from] StoreError),
+    #[error("opening the pods' network")]
+    Network(#[from] NetworkError),
+    #[error("preparing the directory of Secrets")]
+    Directory(#[from] DirectoryError),
+    #[error("looking for control groups")]
+    Cgroups(#[from] CgroupError),
+}
+
+/// Watches, and looks after, all pods of this node until `deps.shutdown`; then leaves them running. Whoever starts next
+/// adopts them.
+pub fn start(
+    config: &AgentConfig,
+    deps: &Deps,
+    client: &kube::Client,
+    node: &OwnNode,
+    tasks: &TaskTracker,
+) -> Result<Pods, PodsError> {
+    let shutdown = &deps.shutdown;
+    let layout = Layout::new(&config.root_dir, &config.run_dir, &config.pod_logs_dir, &config.container_logs_dir);
+
+    // What is read for pods: Services always, ConfigMaps and Secrets while a pod refers to them, tokens when they are due.
+    let objects = Objects::new(client);
+    tasks.spawn(objects.services.clone().keep(client.clone(), shutdown.clone()));
+
+    // What is told of them: status first, events behind it.
+    let (status, status_loop) = StatusWriter::new();
+    let (events, event_loop) = Recorder::new(Source { component: "kubelet", host: config.node_name.clone() });
+    tasks.spawn(event_loop.run(client.clone(), status_loop.behind(), shutdown.clone()));
+    tasks.spawn(status_loop.run(client.clone(), shutdown.clone()));
+
+    // Where they live: a network namespace, and one tmpfs for what must not reach a disk.
+    let network = Network::open(&config.run_dir)?;
+    tasks.spawn(network.clone().keep(pod_cidrs(node, tasks, shutdown), shutdown.clone()));
+    tasks.spawn(report_network(network.clone(), node.clone(), shutdown.clone()));
+    prepare_tmpfs(&layout.projections())?;
+
+    // What they are made of: images, and their code.
+    let store = ImageStore::open(&config.root_dir.join("images"))?;
+    let puller = Puller::new(store.clone(), config.pods.images.clone());
+    let images = Images::new(store, puller, deps.compile.clone());
+    let of_images = node.clone();
+    let tell_images = move |images| of_images.set_images(images);
+    tasks.spawn(images.clone().keep_telling(tell_images, shutdown.clone()));
+
+    // What runs them: fronts, one of them always warm.
+    let shims = Shims::new(ShimsConfig {
+        exe: deps.shim_exe.clone(),
+        dir: layout.fronts(),
+        code_dir: config.root_dir.join("code"),
+        pods_per_front: config.pods.pods_per_front,
+    });
+    shims.keep_one_warm();
+
+    let context = Context {
+        config: config.pods.clone(),
+        layout: Arc::new(layout),
+        node: node.clone(),
+        network,
+        objects,
+        images,
+        shims,
+        status,
+        events,
+        cgroups: Arc::new(Cgroups::detect()?),
+    };
+    let pods = Pods::new();
+    let (changes, receiver) = tokio::sync::mpsc::channel(256);
+    tasks.spawn(pod_watch::watch(client.clone(), config.node_name.clone(), changes, shutdown.clone()));
+    tasks.spawn(dispatch::Dispatch::new(Arc::new(context), pods.clone()).run(receiver, shutdown.clone()));
+    Ok(pods)
+}
+
+/// `spec.podCIDRs`, or the older `spec.podCIDR`.
+fn pod_cidrs(node: &OwnNode, tasks: &TaskTracker, shutdown: &CancellationToken) -> watch::Receiver<Vec<String>> {
+    let (sender, receiver) = watch::channel(Vec::new());
+    let mut objects = node.watch();
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        loop {
+            let ranges = objects.borrow_and_update().as_ref().and_then(|node| node.spec.clone()).map(|spec| {
+                spec.pod_cidrs.filter(|all| !all.is_empty()).unwrap_or_else(|| spec.pod_cidr.into_iter().collect())
+            });
+            sender.send_if_modified(|known| {
+                let ranges = ranges.unwrap_or_default();
+                let changed = *known != ranges;
+                *known = ranges;
+                changed
+            });
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = objects.changed() => if changed.is_err() { return },
+            }
+        }
+    });
+    receiver
+}
+
+/// The node is ready when its pods can have addresses.
+async fn report_network(network: Network, node: OwnNode, shutdown: CancellationToken) {
+    let mut state = network.state();
+    loop {
+        let health = match &*state.borrow_and_update() {
+            NetworkState::Ready => Ok(()),
+            NetworkState::NoPodCidr => Err("pods have no network: the Node has no spec.podCIDR (kube-controller-manager \
+                 gives one with --allocate-node-cidrs and --cluster-cidr)"
+                .to_owned()),
+            NetworkState::Failed(message) => Err(format!("pods have no network: {message}")),
+        };
+        node.report("network", health);
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = state.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What can be set about pods.
+
+use std::path::PathBuf;
+
+use samara_images::PullerConfig;
+
+use crate::network::ClusterDns;
+
+/// Settings of this node's pods.
+#[derive(Debug, Clone)]
+pub struct PodsConfig {
+    /// `clusterDNS` and `clusterDomain`.
+    pub dns: ClusterDns,
+    /// `resolvConf`: what pods with the host's name service get. Default `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// `containerLogMaxSize` in bytes. Default 10 MiB.
+    pub log_max_size: u64,
+    /// `containerLogMaxFiles`. Default 5, at least 2.
+    pub log_max_files: u32,
+    /// Pods in one front at most. Default 32.
+    pub pods_per_front: usize,
+    /// How images are pulled.
+    pub images: PullerConfig,
+    /// Cgroup under which pods' cgroups are made. Default `/samara`.
+    pub cgroup_root: String,
+}
+
+impl Default for PodsConfig {
+    fn default() -> Self {
+        Self {
+            dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".to_owned() },
+            resolv_conf: "/etc/resolv.conf".into(),
+            log_max_size: 10 << 20,
+            log_max_files: 5,
+            pods_per_front: 32,
+            images: PullerConfig::default(),
+            cgroup_root: "/samara".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Who works on what: one worker for each pod, admission in order of arrival, and what an earlier agent left behind.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use samara_core::admission::admit;
+use samara_core::pod::Termination;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info, info_span, warn};
+
+use super::adopt::{self, remove_orphan};
+use super::context::Context;
+use super::table::{Cell, Pods};
+use super::watch::Change;
+use super::worker::Worker;
+use super::PodRef;
+use crate::shims::{Adoptable, Record};
+
+/// What a worker is to bring about. The newest is the only one that counts.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) pod: Arc<Pod>,
+    pub(super) object: ApiObject,
+    pub(super) termination: Option<Termination>,
+}
+
+/// Whether the API server still has the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ApiObject {
+    There,
+    Gone,
+}
+
+/// A wish of this node to end a pod.
+#[derive(Debug, Clone)]
+pub struct Evict {
+    pub pod_uid: Arc<str>,
+    pub termination: Termination,
+}
+
+/// Owns the table of workers.
+pub(super) struct Dispatch {
+    context: Arc<Context>,
+    pods: Pods,
+    entries: HashMap<Arc<str>, Entry>,
+    workers: JoinSet<Arc<str>>,
+    /// Not yet admitted, in order of arrival: the Node is not known.
+    arrived: Vec<(PodRef, Arc<Pod>)>,
+    node: watch::Receiver<Option<Arc<Node>>>,
+    adoptable: Adoptable,
+}
+
+struct Entry {
+    wish: watch::Sender<Wish>,
+    cell: Arc<Cell>,
+}
+
+impl Dispatch {
+    /// Reads what an earlier agent left.
+    pub(super) fn new(context: Arc<Context>, pods: Pods) -> Self {
+        let adoptable = crate::shims::adoptable(&context.layout.bundles()).unwrap_or_else(|error| {
+            warn!(error = &error as &dyn std::error::Error, "bundles of an earlier agent cannot be read");
+            BTreeMap::new()
+        });
+        let node = context.node.watch();
+        Self { context, pods, entries: HashMap::new(), workers: JoinSet::new(), arrived: Vec::new(), node, adoptable }
+    }
+
+    /// Runs until `shutdown`; the workers are dropped then, and what they look after goes on.
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, shutdown: CancellationToken) {
+        let mut evictions = self.pods.evictions();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(change) = changes.recv() => self.take(change),
+                Some(evict) = evictions.recv() => self.evict(evict),
+                Some(ended) = self.workers.join_next() => self.ended(ended),
+                changed = self.node.changed(), if !self.arrived.is_empty() => match changed {
+                    Ok(()) => self.admit_arrived(),
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        match change {
+            Change::Applied(pod_ref, pod) => self.applied(pod_ref, pod),
+            Change::Gone(pod_ref) => self.gone(&pod_ref.uid),
+            Change::Complete(there) => {
+                let missing: Vec<_> = self.entries.keys().filter(|uid| !there.contains(*uid)).cloned().collect();
+                missing.iter().for_each(|uid| self.gone(uid));
+                self.remove_orphans(&there);
+            }
+        }
+    }
+
+    fn applied(&mut self, pod_ref: PodRef, pod: Arc<Pod>) {
+        if let Some(entry) = self.entries.get(&pod_ref.uid) {
+            entry.wish.send_modify(|wish| wish.pod = pod);
+            return;
+        }
+        if let Some(arrived) = self.arrived.iter_mut().find(|(arrived, _)| arrived.uid == pod_ref.uid) {
+            arrived.1 = pod;
+            return;
+        }
+        let adopted = self.adoptable.remove(&*pod_ref.uid).unwrap_or_default();
+        // What ran here, or has ended here, was admitted then.
+        let admitted = !adopted.is_empty() || is_terminal(&pod) || pod.metadata.deletion_timestamp.is_some();
+        if admitted {
+            self.begin(pod_ref, pod, adopted, None);
+        } else {
+            self.arrived.push((pod_ref, pod));
+            self.admit_arrived();
+        }
+    }
+
+    fn admit_arrived(&mut self) {
+        let Some(node) = self.node.borrow_and_update().clone() else { return };
+        for (pod_ref, pod) in std::mem::take(&mut self.arrived) {
+            let others: Vec<Arc<Pod>> =
+                self.entries.values().filter(|entry| entry.cell.is_active()).map(|entry| entry.cell.pod()).collect();
+            let rejection = admit(&pod, &node, others.iter().map(AsRef::as_ref)).err().map(|rejection| {
+                info!(pod = %pod_ref, reason = rejection.reason, message = rejection.message, "pod rejected");
+                Termination {
+                    reason: rejection.reason,
+                    message: rejection.status_message(),
+                    requested_at: Timestamp::now(),
+                    grace: Some(Duration::ZERO),
+                }
+            });
+            self.begin(pod_ref, pod, Vec::new(), rejection);
+        }
+    }
+
+    fn begin(
+        &mut self,
+        pod_ref: PodRef,
+        pod: Arc<Pod>,
+        adopted: Vec<(PathBuf, Record)>,
+        termination: Option<Termination>,
+    ) {
+        let cell = self.pods.add(pod_ref.clone(), pod.clone());
+        let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, termination });
+        let span = info_span!("pod", namespace = %pod_ref.namespace, name = %pod_ref.name, uid = %pod_ref.uid);
+        let uid = pod_ref.uid.clone();
+        let (context, worker_cell) = (self.context.clone(), cell.clone());
+        let work = async move {
+            let uid = pod_ref.uid.clone();
+            let adopted = adopt::adopt(&context, &pod_ref, adopted).await;
+            Box::pin(Worker::new(context, pod_ref, wishes, worker_cell, adopted).run()).await;
+            uid
+        };
+        self.workers.spawn(work.instrument(span));
+        self.entries.insert(uid, Entry { wish, cell });
+    }
+
+    fn gone(&mut self, uid: &str) {
+        self.arrived.retain(|(arrived, _)| &*arrived.uid != uid);
+        if let Some(entry) = self.entries.get(uid) {
+            entry.wish.send_modify(|wish| wish.object = ApiObject::Gone);
+        }
+    }
+
+    fn evict(&mut self, evict: Evict) {
+        if let Some(entry) = self.entries.get(&evict.pod_uid) {
+            entry.wish.send_modify(|wish| wish.termination = wish.termination.take().or(Some(evict.termination)));
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Arc<str>, tokio::task::JoinError>) {
+        match ended {
+            Ok(uid) => {
+                self.entries.remove(&uid);
+                self.pods.remove(&uid);
+            }
+            // A worker that panicked is a bug; its pod goes on as it is, and is looked after again by the next agent.
+            Err(error) => tracing::error!(%error, "a pod's worker ended by a panic"),
+        }
+    }
+
+    /// Pods that were deleted while no agent was there.
+    fn remove_orphans(&mut self, there: &HashSet<Arc<str>>) {
+        for (uid, attempts) in std::mem::take(&mut self.adoptable) {
+            if !there.contains(uid.as_str()) {
+                info!(uid, attempts = attempts.len(), "removing what is left of a pod that is gone");
+                self.workers.spawn(remove_orphan(self.context.clone(), uid.into(), attempts));
+            }
+        }
+        let mut known: HashSet<Arc<str>> = self.entries.keys().cloned().collect();
+        known.extend(there.iter().cloned());
+        adopt::remove_leftovers(&self.context, &known);
+    }
+}
+
+fn is_terminal(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}

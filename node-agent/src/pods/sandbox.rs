@@ -1,0 +1,278 @@
+//! What a pod's containers share: addresses, volumes, files. Made once, kept up to date, taken down at the end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use samara_core::events::{self, Event, reason};
+use samara_core::objects::Objects as Values;
+use samara_core::oci::PodNetwork;
+use samara_core::pod::is_host_network;
+use samara_core::resources::ResourceList;
+use samara_core::volumes::Sources;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{debug_span, Instrument as _, info, warn};
+
+use super::PodRef;
+use super::context::Context;
+use super::dispatch::Wish;
+use super::happened::Happened;
+use crate::network::{Dns, HostName, NetworkError, host_name, hosts_file, hosts_file_of_host, pod_dns};
+use crate::objects::{PodObjects, TokenError};
+use crate::volumes::{EtcFiles, PodVolumes, VolumeFailure};
+
+/// Between tries: doubled each time (kubelet: `nestedpendingoperations`, 500 ms to 2 min 2 s).
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(122);
+
+/// A pod's sandbox.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    pub(super) network: PodNetwork,
+    pub(super) pod_ips: Vec<IpAddr>,
+    pub(super) host_ips: Vec<IpAddr>,
+    pub(super) allocatable: ResourceList,
+    pub(super) volumes: PodVolumes,
+    values: watch::Receiver<Arc<Values>>,
+}
+
+impl Sandbox {
+    /// ConfigMaps, Secrets and Services as they are now.
+    pub(super) fn values(&self) -> Arc<Values> {
+        self.values.borrow().clone()
+    }
+
+    pub(super) fn observed(&self) -> samara_core::pod::Sandbox {
+        samara_core::pod::Sandbox { ready: true, pod_ips: self.pod_ips.clone() }
+    }
+}
+
+/// Why it is not there yet.
+#[derive(Debug, thiserror::Error)]
+enum SandboxError {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    Volume(#[from] VolumeFailure),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("failed to write the pod's files: {0}")]
+    Files(String),
+}
+
+impl SandboxError {
+    fn event(&self, pod: &Pod) -> Event {
+        match self {
+            Self::Network(error) => match error {
+                NetworkError::NotReady(_) => Event::warning(reason::NETWORK_NOT_READY, error.to_string()),
+                other => {
+                    let text = format!("Failed to create pod sandbox: {other}");
+                    Event::warning(reason::FAILED_CREATE_POD_SANDBOX, text)
+                }
+            },
+            Self::Volume(failure) => events::failed_mount(&failure.volume, &failure.message),
+            Self::Token(error) => {
+                let volumes = samara_core::volumes::token_requests(pod);
+                events::failed_mount(volumes.first().map_or("", |(volume, _)| volume), &error.to_string())
+            }
+            Self::Files(_) => Event::warning(reason::FAILED_CREATE_POD_SANDBOX, self.to_string()),
+        }
+    }
+}
+
+/// Makes the sandbox, however long that takes, reports it, and keeps its volumes up to date until it is aborted.
+pub(super) async fn make_and_keep(
+    context: Arc<Context>,
+    pod_ref: PodRef,
+    mut wishes: watch::Receiver<Wish>,
+    sender: mpsc::UnboundedSender<Happened>,
+) {
+    let pod = wishes.borrow_and_update().pod.clone();
+    let mut objects = PodObjects::of(&context.objects, &pod_ref, &pod);
+    let mut retry = FIRST_RETRY;
+    let (sandbox, values) = loop {
+        let made = Box::pin(make(&context, &pod_ref, &pod, &mut objects)).instrument(debug_span!("sandbox")).await;
+        match made {
+            Ok(made) => break made,
+            Err(error) => {
+                info!(error = %error, "sandbox is not ready");
+                context.record(&pod_ref, error.event(&pod));
+            }
+        }
+        let mut network = context.network.state();
+        network.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep(retry) => retry = (retry * 2).min(LAST_RETRY),
+            () = objects.changed() => {}
+            _ = network.changed() => {}
+        }
+    };
+    let sandbox = Arc::new(sandbox);
+    drop(sender.send(Happened::SandboxReady(sandbox.clone())));
+    keep(&context, wishes, sandbox, objects, values, &sender).await;
+}
+
+async fn make(
+    context: &Context,
+    pod_ref: &PodRef,
+    pod: &Pod,
+    objects: &mut PodObjects,
+) -> Result<(Sandbox, watch::Sender<Arc<Values>>), SandboxError> {
+    let host_ips = context.node.addresses().to_vec();
+    let hostname = host_name(pod, &context.config.dns.domain, &context.node.config().hostname);
+    let (mut network, pod_ips) = attach(context, pod_ref, pod, &hostname)?;
+    let resolv = std::fs::read_to_string(&context.config.resolv_conf).unwrap_or_default();
+    let dns = pod_dns(pod, &context.config.dns, &Dns::parse(&resolv));
+    for message in &dns.forming {
+        context.record(pod_ref, Event::warning("DNSConfigForming", message));
+    }
+    if let Some(message) = &dns.missing_cluster_dns {
+        context.record(pod_ref, Event::warning("MissingClusterDNS", message));
+    }
+    (network.dns_servers, network.dns_searches, network.dns_options) =
+        (dns.dns.servers.clone(), dns.dns.searches.clone(), dns.dns.options.clone());
+
+    let values = objects.values().await;
+    let tokens = objects.tokens(Timestamp::now()).await?;
+    let allocatable = context.allocatable();
+    let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
+    let sources = Sources {
+        objects: &values,
+        host_ips: &host_ips,
+        pod_ips: &pod_ips,
+        allocatable: &allocatable,
+        tokens: &tokens,
+    };
+    volumes.set_up(pod, &sources)?;
+    let files = etc_files(pod, &pod_ips, &hostname, &dns.dns);
+    volumes.write_etc(&files).map_err(|error| SandboxError::Files(error.text()))?;
+    let (sender, values) = watch::channel(Arc::new(values));
+    Ok((Sandbox { network, pod_ips, host_ips, allocatable, volumes, values }, sender))
+}
+
+fn attach(
+    context: &Context,
+    pod_ref: &PodRef,
+    pod: &Pod,
+    hostname: &HostName,
+) -> Result<(PodNetwork, Vec<IpAddr>), SandboxError> {
+    let network = PodNetwork { hostname: hostname.kernel.clone(), ..PodNetwork::default() };
+    if is_host_network(pod) {
+        return Ok((network, context.node.addresses().to_vec()));
+    }
+    let attachment = context.network.attach(&pod_ref.uid, Timestamp::now())?;
+    let network = PodNetwork {
+        namespace: Some(attachment.namespace),
+        pod_ips: attachment.ips.clone(),
+        loopback: Some(attachment.loopback),
+        ..network
+    };
+    Ok((network, attachment.ips))
+}
+
+fn etc_files(pod: &Pod, pod_ips: &[IpAddr], hostname: &HostName, dns: &Dns) -> EtcFiles {
+    let aliases = pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_deref()).unwrap_or_default();
+    let hosts = match is_host_network(pod) {
+        true => hosts_file_of_host(&std::fs::read_to_string("/etc/hosts").unwrap_or_default(), aliases),
+        false => hosts_file(pod_ips, hostname, aliases),
+    };
+    EtcFiles { hosts, hostname: format!("{}\n", hostname.kernel), resolv_conf: dns.to_text() }
+}
+
+/// Writes projections anew when an object, the pod's own metadata, or a token's time asks for it.
+async fn keep(
+    context: &Context,
+    mut wishes: watch::Receiver<Wish>,
+    sandbox: Arc<Sandbox>,
+    mut objects: PodObjects,
+    values: watch::Sender<Arc<Values>>,
+    sender: &mpsc::UnboundedSender<Happened>,
+) {
+    let mut seen = wishes.borrow().pod.clone();
+    loop {
+        let refresh = objects.refresh_at().map(until);
+        tokio::select! {
+            () = objects.changed() => {
+                values.send_replace(Arc::new(objects.values().await));
+                drop(sender.send(Happened::ObjectsChanged));
+            }
+            changed = wishes.changed() => {
+                let pod = wishes.borrow_and_update().pod.clone();
+                if changed.is_err() {
+                    return;
+                }
+                // Most changes are of the status, which volumes do not show.
+                let same = pod.metadata.labels == seen.metadata.labels
+                    && pod.metadata.annotations == seen.metadata.annotations;
+                seen = pod;
+                if same {
+                    continue;
+                }
+            }
+            () = sleep_until(refresh) => {}
+        }
+        let tokens = match objects.tokens(Timestamp::now()).await {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "a token could not be renewed; trying again");
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                continue;
+            }
+        };
+        let values = sandbox.values();
+        let sources = Sources {
+            objects: &values,
+            host_ips: &sandbox.host_ips,
+            pod_ips: &sandbox.pod_ips,
+            allocatable: &context.allocatable(),
+            tokens: &tokens,
+        };
+        if let Err(failure) = sandbox.volumes.update(&seen, &sources) {
+            // What is there stays: the same as the kubelet does.
+            warn!(error = %failure, "a volume could not be brought up to date");
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn until(at: Timestamp) -> Instant {
+    let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+    Instant::now() + left.min(Duration::from_secs(86_400))
+}
+
+/// Frees all that the pod held here, bundles and logs excepted: they tell of it until its object is gone.
+pub(super) async fn take_down(context: &Context, pod_ref: &PodRef) {
+    let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
+    let removed = tokio::task::spawn_blocking(move || volumes.tear_down()).await;
+    if let Ok(Err(error)) = removed {
+        warn!(error = error.text(), "the pod's volumes could not be removed");
+        context.record(pod_ref, Event::warning("FailedUnmountDevice", error.text()));
+    }
+    if let Err(error) = context.network.release(&pod_ref.uid, Timestamp::now()) {
+        warn!(error = &error as &dyn std::error::Error, "the pod's address could not be freed");
+    }
+    remove_cgroup(context, &pod_ref.uid).await;
+    context.shims.release(&pod_ref.uid);
+}
+
+/// The pod's own cgroup; its containers' are gone with them.
+pub(super) async fn remove_cgroup(context: &Context, uid: &str) {
+    let path = super::start::pod_cgroup(&context.config.cgroup_root, uid);
+    let removed = match context.cgroups.group(&path) {
+        Ok(group) if group.exists() => group.remove().await,
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = removed {
+        warn!(error = &error as &dyn std::error::Error, "the pod's cgroup could not be removed");
+    }
+}

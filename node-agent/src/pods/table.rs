@@ -1,0 +1,179 @@
+//! What the rest of the agent may know of pods: read without waiting, at any time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use samara_core::pod::ContainerState;
+use samara_shim_client::Shim;
+use tokio::sync::mpsc;
+
+use super::dispatch::Evict;
+use super::PodRef;
+use crate::server::workloads::{Process, Workloads};
+use crate::shims::Task;
+
+/// The node's pods. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pods(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cells: RwLock<HashMap<Arc<str>, Arc<Cell>>>,
+    evict: mpsc::UnboundedSender<Evict>,
+    evictions: Mutex<Option<mpsc::UnboundedReceiver<Evict>>>,
+}
+
+/// One pod's.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pod_ref: PodRef,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    pod: Arc<Pod>,
+    status: Option<PodStatus>,
+    containers: BTreeMap<String, Running>,
+}
+
+/// The newest attempt of a container.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub task: Task,
+    pub attempt: u32,
+    pub log: PathBuf,
+    pub state: ContainerState,
+}
+
+impl Pods {
+    pub(super) fn new() -> Self {
+        let (evict, evictions) = mpsc::unbounded_channel();
+        Self(Arc::new(Inner { cells: RwLock::default(), evict, evictions: Mutex::new(Some(evictions)) }))
+    }
+
+    pub(super) fn add(&self, pod_ref: PodRef, pod: Arc<Pod>) -> Arc<Cell> {
+        let known = Known { pod, status: None, containers: BTreeMap::new() };
+        let cell = Arc::new(Cell { pod_ref: pod_ref.clone(), known: Mutex::new(known) });
+        self.0.cells.write().unwrap_or_else(PoisonError::into_inner).insert(pod_ref.uid, cell.clone());
+        cell
+    }
+
+    pub(super) fn remove(&self, uid: &str) {
+        self.0.cells.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// To be taken once, by the dispatcher.
+    pub(super) fn evictions(&self) -> mpsc::UnboundedReceiver<Evict> {
+        let taken = self.0.evictions.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.unwrap_or_else(|| mpsc::unbounded_channel().1)
+    }
+
+    /// Ends a pod because this node wants it.
+    pub fn evict(&self, evict: Evict) {
+        drop(self.0.evict.send(evict));
+    }
+
+    /// All pods, each with its newest status.
+    pub fn list(&self) -> Vec<Arc<Pod>> {
+        self.cells().iter().map(|cell| cell.pod_with_status()).collect()
+    }
+
+    /// One of them.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        let cells = self.cells();
+        let cell = cells.iter().find(|cell| &*cell.pod_ref.namespace == namespace && &*cell.pod_ref.name == name)?;
+        Some(cell.pod_with_status())
+    }
+
+    /// The newest status of a pod, told or about to be.
+    pub fn status(&self, uid: &str) -> Option<PodStatus> {
+        self.cell(uid)?.lock().status.clone()
+    }
+
+    /// The newest attempt of a container, running or not.
+    pub fn runtime(&self, uid: &str, container: &str) -> Option<Running> {
+        self.cell(uid)?.lock().containers.get(container).cloned()
+    }
+
+    /// The newest attempts of all containers of all pods.
+    pub fn running(&self) -> Vec<(PodRef, BTreeMap<String, Running>)> {
+        self.cells().iter().map(|cell| (cell.pod_ref.clone(), cell.lock().containers.clone())).collect()
+    }
+
+    fn cell(&self, uid: &str) -> Option<Arc<Cell>> {
+        self.0.cells.read().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    fn cells(&self) -> Vec<Arc<Cell>> {
+        self.0.cells.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl Workloads for Pods {
+    fn pods(&self) -> Vec<Arc<Pod>> {
+        self.list()
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.get(namespace, name)
+    }
+
+    fn process(&self, uid: &str, container: &str) -> Option<Process> {
+        let running = self.runtime(uid, container)?;
+        match running.state {
+            ContainerState::Running(_) => {
+                let shim: Shim = running.task.front().connected()?;
+                Some(Process { shim, id: running.task.id().to_owned(), attempt: running.attempt })
+            }
+            ContainerState::Created | ContainerState::Exited(_) => None,
+        }
+    }
+
+    fn healthy(&self) -> Result<(), String> {
+        match self.0.evict.is_closed() {
+            true => Err("pods are not looked after".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Cell {
+    /// As the API server has it.
+    pub(super) fn pod(&self) -> Arc<Pod> {
+        self.lock().pod.clone()
+    }
+
+    /// Whether it counts for admission: it has not ended.
+    pub(super) fn is_active(&self) -> bool {
+        let known = self.lock();
+        let status = known.status.as_ref().or(known.pod.status.as_ref());
+        !matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+    }
+
+    pub(super) fn set_pod(&self, pod: Arc<Pod>) {
+        self.lock().pod = pod;
+    }
+
+    pub(super) fn set_status(&self, status: PodStatus) {
+        self.lock().status = Some(status);
+    }
+
+    pub(super) fn set_container(&self, name: &str, running: Running) {
+        self.lock().containers.insert(name.to_owned(), running);
+    }
+
+    fn pod_with_status(&self) -> Arc<Pod> {
+        let known = self.lock();
+        match &known.status {
+            Some(status) => Arc::new(Pod { status: Some(status.clone()), ..Pod::clone(&known.pod) }),
+            None => known.pod.clone(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

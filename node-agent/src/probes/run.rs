@@ -1,0 +1,132 @@
+//! The probes of one attempt, until its worker ends them: the hook, then startup, then liveness and readiness side by side.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Probe;
+use samara_core::events::{Event, reason};
+use samara_core::pod::Failure;
+use samara_core::probe::{Hook, Outcome, ProbeKind, Prober};
+use tracing::debug;
+
+use super::plan::{Begin, Plan};
+use super::{Finding, Subject, hook, try_once};
+
+/// While a guest is not listening yet it is tried again so soon, doubled each time, and that does not count as a failure:
+/// the first try that counts comes when it listens, or when a whole period has passed.
+const EAGER_FIRST: Duration = Duration::from_millis(2);
+const EAGER_LAST: Duration = Duration::from_millis(50);
+
+/// Tells what it finds, for as long as it is polled.
+pub async fn run(subject: Subject, plan: Plan, tell: impl Fn(Finding) + Send + Sync) {
+    if plan.hook
+        && let Err(error) = hook(&subject, Hook::PostStart).await
+    {
+        debug!(container = subject.container.name, error, "postStart hook failed");
+        subject.record(Event::warning(reason::FAILED_POST_START_HOOK, "PostStartHook failed"));
+        return tell(Finding::Failed(Failure::PostStartHook));
+    }
+    if let Some(probe) = subject.container.startup_probe.as_ref().filter(|_| plan.startup) {
+        match startup(&subject, probe, plan.begin).await {
+            Outcome::Failure => return tell(Finding::Failed(Failure::Startup)),
+            Outcome::Success | Outcome::Unknown => {}
+        }
+    }
+    if !plan.is_started() {
+        tell(Finding::Started);
+    }
+    tokio::join!(liveness(&subject, plan, &tell), readiness(&subject, plan, &tell));
+}
+
+async fn startup(subject: &Subject, probe: &Probe, begin: Begin) -> Outcome {
+    let mut tries = Tries::new(subject, ProbeKind::Startup, probe, begin);
+    loop {
+        match tries.next().await {
+            Outcome::Unknown => {}
+            decided => return decided,
+        }
+    }
+}
+
+async fn liveness(subject: &Subject, plan: Plan, tell: &(impl Fn(Finding) + Send + Sync)) {
+    let Some(probe) = &subject.container.liveness_probe else { return };
+    let mut tries = Tries::new(subject, ProbeKind::Liveness, probe, plan.begin);
+    while tries.next().await != Outcome::Failure {}
+    // Said once: the worker ends the attempt, and with it these probes.
+    tell(Finding::Failed(Failure::Liveness));
+    std::future::pending().await
+}
+
+async fn readiness(subject: &Subject, plan: Plan, tell: &(impl Fn(Finding) + Send + Sync)) {
+    let Some(probe) = &subject.container.readiness_probe else { return };
+    let mut tries = Tries::new(subject, ProbeKind::Readiness, probe, plan.begin);
+    let mut told = Outcome::Unknown;
+    loop {
+        let outcome = tries.next().await;
+        if outcome != told {
+            match outcome {
+                Outcome::Success => tell(Finding::Ready),
+                Outcome::Failure => tell(Finding::NotReady),
+                Outcome::Unknown => {}
+            }
+            told = outcome;
+        }
+    }
+}
+
+/// One probe, tried when it is due.
+struct Tries<'a> {
+    subject: &'a Subject,
+    probe: &'a Probe,
+    prober: Prober,
+    last: Option<Timestamp>,
+    begin: Begin,
+}
+
+impl<'a> Tries<'a> {
+    fn new(subject: &'a Subject, kind: ProbeKind, probe: &'a Probe, begin: Begin) -> Self {
+        Self { subject, probe, prober: Prober::new(kind, probe, subject.started_at), last: None, begin }
+    }
+
+    /// Where the probe stands after the next try.
+    async fn next(&mut self) -> Outcome {
+        sleep_until(self.prober.next(self.last)).await;
+        let mut result = self.try_once().await;
+        if self.last.is_none() && self.begin == Begin::Fresh && self.prober.kind() != ProbeKind::Liveness {
+            result = self.until_it_listens(result).await;
+        }
+        self.last = Some(Timestamp::now());
+        if let Some(event) = self.prober.observe(&result.result) {
+            self.subject.record(Event::warning(event.reason, event.message));
+        }
+        self.prober.outcome()
+    }
+
+    async fn until_it_listens(&self, mut result: try_once::Tried) -> try_once::Tried {
+        let now = Timestamp::now();
+        let patience = self.prober.next(Some(now)).duration_since(now);
+        let give_up = tokio::time::Instant::now() + Duration::try_from(patience).unwrap_or_default();
+        let mut pause = EAGER_FIRST;
+        while result.refused && tokio::time::Instant::now() + pause < give_up {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(EAGER_LAST);
+            result = self.try_once().await;
+        }
+        result
+    }
+
+    async fn try_once(&self) -> try_once::Tried {
+        Box::pin(try_once::try_once(self.subject, self.probe, self.prober.timeout())).await
+    }
+}
+
+impl Subject {
+    fn record(&self, event: Event) {
+        self.context.record_container(&self.pod_ref, &self.pod, &self.container.name, event);
+    }
+}
+
+async fn sleep_until(at: Timestamp) {
+    let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+    tokio::time::sleep(left).await;
+}

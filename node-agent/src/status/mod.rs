@@ -1,0 +1,7 @@
+//! Pods' status told to the API server: the newest for each pod, side by side, until it is taken; then the final delete.
+
+mod patch;
+mod queue;
+mod writer;
+
+pub use writer::{StatusLoop, StatusWriter};
