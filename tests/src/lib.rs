@@ -20,4 +20,5 @@ pub mod node;
 pub mod samples;
 pub mod scene;
 pub mod site;
+pub mod traces;
 pub mod wait;

@@ -57,6 +57,15 @@ impl PodSpec {
         self
     }
 
+    /// Adds a container.
+    #[must_use]
+    pub fn and(mut self, container: Value) -> Self {
+        if let Some(all) = self.spec["containers"].as_array_mut() {
+            all.push(container);
+        }
+        self
+    }
+
     /// Labels.
     #[must_use]
     pub fn labels(mut self, labels: Value) -> Self {

@@ -100,6 +100,7 @@ impl Cluster {
 
         let kubectl = Kubectl::new(options.tools.join("kubectl"), admin, &data);
         kubectl.input(&["create", "-f", "-"], &bootstrap::objects()?).await?;
+        kubectl.run(&["create", "-f", &workspace().join("deploy").to_string_lossy()]).await?;
         let accounts = Api::<ServiceAccount>::default_namespaced(client.clone());
         until("the controllers have made the default service account", START, async || {
             check(&mut processes)?;

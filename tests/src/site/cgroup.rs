@@ -92,3 +92,15 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     }
     found.push(dir.to_owned());
 }
+
+/// CPU time which a process has used, from `/proc/<pid>/schedstat` of all its threads (nanoseconds, unlike `stat`'s ticks).
+pub fn cpu_time(pid: i32) -> Result<Duration> {
+    let dir = format!("/proc/{pid}/task");
+    let mut nanos = 0;
+    for entry in fs::read_dir(&dir).with_context(|| format!("list {dir}"))?.flatten() {
+        // A thread may end while we look.
+        let Ok(text) = fs::read_to_string(entry.path().join("schedstat")) else { continue };
+        nanos += text.split_whitespace().next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(nanos))
+}

@@ -4,6 +4,7 @@
 //! an agent start a node of their own. What a failed test leaves behind is in `target/live/<test>/`.
 
 mod l1;
+mod l2;
 mod trial;
 
 use std::process::ExitCode;
@@ -18,6 +19,6 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Tests wait more than they work.
     args.test_threads.get_or_insert(6);
-    let tests = [l1::tests()].concat();
+    let tests = [l1::tests(), l2::tests()].concat();
     trial::run(&args, tests)
 }

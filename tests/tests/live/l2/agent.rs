@@ -1,0 +1,180 @@
+//! Agent, front and zygote are killed, and no pod notices.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt as _;
+use samara_tests::load::{Load, Way};
+use samara_tests::manifest::{PodSpec, service};
+use samara_tests::node::{For, Node, Options};
+use samara_tests::scene::{PATIENCE, Scene, container_state, describe};
+use samara_tests::site::cgroup;
+use samara_tests::site::process::ProcessId;
+use samara_tests::traces::{Traces, bundles};
+use samara_tests::wait::{Seen, until};
+use serde_json::json;
+
+use crate::trial::tests;
+
+tests![
+    sigkill_of_the_agent_disturbs_no_pod_and_the_next_one_adopts_all,
+    a_pod_that_ended_while_there_was_no_agent_is_reported_with_its_own_exit_code,
+    a_pod_deleted_while_there_was_no_agent_is_ended_by_the_next_one,
+    sigkill_of_the_front_disturbs_no_pod,
+    sigkill_of_the_zygote_disturbs_no_pod_and_new_pods_start,
+    sigkill_of_a_container_is_137_and_a_restart,
+];
+
+/// A node for this test alone, Ready.
+async fn own_node(scene: &Scene, name: &str) -> Result<Node> {
+    let node = Node::start(scene.cluster(), &Options { whom: For::OneTest, ..Options::new(name) }).await?;
+    node.ready(scene.cluster()).await?;
+    Ok(node)
+}
+
+/// Three http pods behind a Service `web` on that node.
+async fn three(scene: &Scene, node: &Node) -> Result<Vec<Pod>> {
+    let spec = PodSpec::of("http-hello").on(node.name()).main(json!({ "ports": [{ "containerPort": 8080 }] }));
+    scene.create::<Deployment>(spec.deployment("web", 3)).await?;
+    scene.create::<Service>(service("web", 8080)).await?;
+    scene.ready_pods("app=web", 3).await
+}
+
+/// Container id and restarts of each pod's containers.
+fn identities(pods: &[Pod]) -> BTreeMap<String, (Option<String>, i32)> {
+    let statuses = pods.iter().flat_map(|pod| {
+        let all = pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
+        all.into_iter()
+            .map(|status| (format!("{}/{}", pod.name_any(), status.name), (status.container_id, status.restart_count)))
+    });
+    statuses.collect()
+}
+
+/// The node's processes whose command line holds a word.
+fn processes(scene: &Scene, node: &Node, word: &str) -> Vec<ProcessId> {
+    let scope = scene.cluster().site().cgroup();
+    let agent = cgroup::beneath(&scope).into_iter().filter(|dir| dir.ends_with(format!("{}-agent", node.name())));
+    let members = agent.flat_map(|dir| cgroup::members(&dir));
+    members
+        .filter(|id| {
+            let line = fs::read(format!("/proc/{}/cmdline", id.pid)).unwrap_or_default();
+            String::from_utf8_lossy(&line).replace('\0', " ").contains(word)
+        })
+        .collect()
+}
+
+async fn sigkill_of_the_agent_disturbs_no_pod_and_the_next_one_adopts_all(scene: &Scene) -> Result<()> {
+    let node = own_node(scene, "kill-agent").await?;
+    let before = identities(&three(scene, &node).await?);
+    let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
+    load.more(20).await?;
+    node.kill_agent()?;
+    load.more(50).await?;
+    node.start_agent(scene.cluster())?;
+    node.ready(scene.cluster()).await?;
+    load.more(50).await?;
+    // The new agent works: it can start a pod, and by then it has adopted the others.
+    scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("later")).await?;
+    scene.ready("later").await?;
+    load.finish().await.no_failure()?;
+    let after = identities(&scene.ready_pods("app=web", 3).await?);
+    ensure!(before == after, "before {before:?}\nafter {after:?}");
+    Ok(())
+}
+
+async fn a_pod_that_ended_while_there_was_no_agent_is_reported_with_its_own_exit_code(scene: &Scene) -> Result<()> {
+    let node = own_node(scene, "away").await?;
+    let spec = PodSpec::of("toolbox")
+        .on(node.name())
+        .set(json!({ "restartPolicy": "Never" }))
+        .main(json!({ "command": ["/bin/sleep"], "args": ["3"] }));
+    scene.create::<Pod>(spec.pod("short")).await?;
+    let pod = scene.ready("short").await?;
+    let uid = pod.uid().context("no UID")?;
+    node.kill_agent()?;
+    until("it has ended", PATIENCE, async || {
+        let all = bundles(&node, &uid)?;
+        let records = all.iter().map(|(_, bundle)| bundle.exit_record()).collect::<Result<Vec<_>, _>>()?;
+        Ok(Seen::when(!records.is_empty() && records.iter().all(Option::is_some), format!("{records:?}")))
+    })
+    .await?;
+    node.start_agent(scene.cluster())?;
+    let pod = scene.over("short").await?;
+    let state = container_state(&pod, "toolbox").and_then(|status| status.state.clone()).unwrap_or_default();
+    let end = state.terminated.context("not terminated")?;
+    ensure!(end.exit_code == 0 && end.reason.as_deref() == Some("Completed"), "{end:?}");
+    Ok(())
+}
+
+async fn a_pod_deleted_while_there_was_no_agent_is_ended_by_the_next_one(scene: &Scene) -> Result<()> {
+    let node = own_node(scene, "late").await?;
+    scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("idle")).await?;
+    let uid = scene.ready("idle").await?.uid().context("no UID")?;
+    node.kill_agent()?;
+    let zero = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+    scene.api::<Pod>().delete("idle", &zero).await?;
+    node.start_agent(scene.cluster())?;
+    let scope = scene.cluster().site().cgroup();
+    until("nothing of it is left", PATIENCE * 2, async || {
+        let left = Traces::of(&node, &scope, &uid)?;
+        Ok(Seen::when(left.is_empty(), format!("{left:?}")))
+    })
+    .await
+}
+
+async fn sigkill_of_the_front_disturbs_no_pod(scene: &Scene) -> Result<()> {
+    let node = own_node(scene, "kill-front").await?;
+    let before = identities(&three(scene, &node).await?);
+    let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
+    load.more(20).await?;
+    let fronts = processes(scene, &node, " front ");
+    ensure!(!fronts.is_empty(), "no front is found");
+    fronts.into_iter().try_for_each(ProcessId::kill)?;
+    load.more(50).await?;
+    // What needs the front works again: a new pod, and the end of an old one.
+    scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("later")).await?;
+    scene.ready("later").await?;
+    let logs = scene.kubectl(&["exec", "later", "--", "echo", "alive"]).await?;
+    ensure!(logs == "alive\n", "{logs:?}");
+    load.finish().await.no_failure()?;
+    let after = identities(&scene.ready_pods("app=web", 3).await?);
+    ensure!(before == after, "before {before:?}\nafter {after:?}");
+    scene.delete::<Deployment>("web").await
+}
+
+async fn sigkill_of_the_zygote_disturbs_no_pod_and_new_pods_start(scene: &Scene) -> Result<()> {
+    let node = own_node(scene, "kill-zygote").await?;
+    let before = identities(&three(scene, &node).await?);
+    let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
+    load.more(20).await?;
+    let zygotes = processes(scene, &node, "zygote");
+    ensure!(!zygotes.is_empty(), "no zygote is found");
+    zygotes.into_iter().try_for_each(ProcessId::kill)?;
+    load.more(50).await?;
+    scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("later")).await?;
+    scene.ready("later").await?;
+    load.finish().await.no_failure()?;
+    let after = identities(&scene.ready_pods("app=web", 3).await?);
+    ensure!(before == after, "before {before:?}\nafter {after:?}");
+    Ok(())
+}
+
+async fn sigkill_of_a_container_is_137_and_a_restart(scene: &Scene) -> Result<()> {
+    scene.create::<Pod>(PodSpec::of("toolbox").pod("victim")).await?;
+    let uid = scene.ready("victim").await?.uid().context("no UID")?;
+    let traces = Traces::of(scene.node(), &scene.cluster().site().cgroup(), &uid)?;
+    traces.processes.iter().try_for_each(|id| id.kill())?;
+    let limit = PATIENCE + Duration::from_secs(10);
+    let end = scene
+        .object_until("victim", "was restarted", limit, |pod: &Pod| {
+            let status = container_state(pod, "toolbox").filter(|status| status.restart_count == 1);
+            Seen::some(status.and_then(|status| status.last_state.clone()?.terminated), describe(pod))
+        })
+        .await?;
+    ensure!(end.exit_code == 137 && end.reason.as_deref() == Some("Error"), "{end:?}");
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Memory and CPU.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use samara_tests::manifest::PodSpec;
+use samara_tests::scene::{Scene, container_state};
+use samara_tests::site::cgroup;
+use samara_tests::traces::Traces;
+use serde_json::json;
+
+use crate::trial::tests;
+
+tests![
+    a_guest_that_takes_more_memory_than_its_limit_is_oom_killed_with_137,
+    a_guest_beneath_its_memory_limit_lives,
+    an_oom_kill_ends_one_container_and_not_its_neighbour,
+    a_spinning_guest_is_held_to_its_cpu_limit,
+];
+
+async fn a_guest_that_takes_more_memory_than_its_limit_is_oom_killed_with_137(scene: &Scene) -> Result<()> {
+    scene.apply_sample("hog-memory").await?;
+    let pod = scene.over("hog-memory").await?;
+    let status = container_state(&pod, "hog-memory").context("no container status")?;
+    let end = status.state.as_ref().and_then(|state| state.terminated.as_ref()).context("not terminated")?;
+    ensure!(end.exit_code == 137 && end.reason.as_deref() == Some("OOMKilled"), "ended as {end:?}");
+    let log = scene.kubectl(&["logs", "hog-memory"]).await?;
+    ensure!(
+        log.contains("hog-memory: 16 MiB") && !log.contains("hog-memory: 64 MiB"),
+        "it was limited elsewhere:\n{log}"
+    );
+    Ok(())
+}
+
+async fn a_guest_beneath_its_memory_limit_lives(scene: &Scene) -> Result<()> {
+    let fields = json!({ "args": ["32"], "resources": { "limits": { "memory": "64Mi" } } });
+    scene.create::<Pod>(PodSpec::of("hog-memory").main(fields).pod("holder")).await?;
+    scene.log_with("holder", "holding 32 MiB").await?;
+    let pod = scene.ready("holder").await?;
+    let status = container_state(&pod, "hog-memory").context("no container status")?;
+    ensure!(status.restart_count == 0, "restarted {} times", status.restart_count);
+    Ok(())
+}
+
+async fn an_oom_kill_ends_one_container_and_not_its_neighbour(scene: &Scene) -> Result<()> {
+    let hog = samara_tests::manifest::with(
+        samara_tests::manifest::container("hog", "hog-memory"),
+        json!({ "resources": { "limits": { "memory": "32Mi" } } }),
+    );
+    let quiet = samara_tests::manifest::container("quiet", "toolbox");
+    scene.create::<Pod>(PodSpec::containers([quiet, hog]).set(json!({ "restartPolicy": "Never" })).pod("pair")).await?;
+    let pod = scene
+        .pod_until("pair", "has a hog that is over", |pod| {
+            let hog = container_state(pod, "hog").and_then(|status| status.state.as_ref());
+            hog.is_some_and(|state| state.terminated.is_some())
+        })
+        .await?;
+    let hog = container_state(&pod, "hog").and_then(|status| status.state.clone()).unwrap_or_default();
+    let reason = hog.terminated.and_then(|end| end.reason);
+    ensure!(reason.as_deref() == Some("OOMKilled"), "the hog ended by {reason:?}");
+    let quiet = container_state(&pod, "quiet").and_then(|status| status.state.clone()).unwrap_or_default();
+    ensure!(quiet.running.is_some(), "its neighbour: {quiet:?}");
+    Ok(())
+}
+
+async fn a_spinning_guest_is_held_to_its_cpu_limit(scene: &Scene) -> Result<()> {
+    scene.apply_sample("spin-cpu").await?;
+    let pod = scene.ready("spin-cpu").await?;
+    scene.log_with("spin-cpu", "rounds").await?;
+    let uid = pod.uid().context("no UID")?;
+    let traces = Traces::of(scene.node(), &scene.cluster().site().cgroup(), &uid)?;
+    let process = traces.processes.first().context("no process")?;
+
+    // The kernel grants whole periods of 100 ms, so the longer the window the nearer; 4 s leave 5 % for the edges.
+    let (began, before) = (Instant::now(), cgroup::cpu_time(process.pid)?);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let used = cgroup::cpu_time(process.pid)? - before;
+    let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
+    ensure!(share < 0.22, "a limit of 0.2 CPUs, and it used {share:.3}");
+    ensure!(share > 0.05, "it did not spin: {share:.3}");
+    Ok(())
+}
