@@ -98,10 +98,18 @@ impl Pki {
 
     /// Writes a kubeconfig of a new client, with everything in it.
     pub fn kubeconfig(&self, file: &str, identity: Identity<'_>) -> Result<PathBuf> {
-        let signed = self.client(identity)?;
-        let user = json!({ "client-certificate-data": BASE64.encode(signed.certificate), "client-key-data": BASE64.encode(signed.key) });
-        self.write(file, &self.config_text(&addresses::api_server(), &user)?)?;
+        self.write(file, &self.user_kubeconfig(&addresses::api_server(), identity)?)?;
         Ok(self.path(file))
+    }
+
+    /// Text of a kubeconfig of a new client.
+    pub fn user_kubeconfig(&self, server: &str, identity: Identity<'_>) -> Result<String> {
+        let signed = self.client(identity)?;
+        let user = json!({
+            "client-certificate-data": BASE64.encode(signed.certificate),
+            "client-key-data": BASE64.encode(signed.key),
+        });
+        self.config_text(server, &user)
     }
 
     /// A kubeconfig for any server address that the API server's certificate names, with this user entry.
