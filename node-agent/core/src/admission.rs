@@ -190,3 +190,6 @@ fn tolerated(toleration: &Toleration, taint: &Taint) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,3 +44,54 @@ impl Backoff {
             > jiff::SignedDuration::try_from(self.cap * 2).unwrap_or(jiff::SignedDuration::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixtures::at;
+
+    #[test]
+    fn delays_double_up_to_the_cap() {
+        let mut delay = None;
+        let mut seconds = Vec::new();
+        for _ in 0..8 {
+            let next = KUBELET.next(delay.as_ref(), at(0), at(0));
+            seconds.push(next.duration.as_secs());
+            delay = Some(next);
+        }
+        assert_eq!(seconds, [10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_failure_ten_minutes_after_the_last_try_begins_anew() {
+        let delay = Delay { duration: KUBELET.cap, set_at: at(0) };
+        assert_eq!(KUBELET.wait_until(Some(&delay), at(600), at(601)), Some(at(900)));
+        assert_eq!(KUBELET.wait_until(Some(&delay), at(601), at(601)), None);
+        assert_eq!(KUBELET.next(Some(&delay), at(601), at(602)).duration, KUBELET.initial);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_never_longer_than_the_cap_and_always_ends(
+            failures in prop::collection::vec((0_i64..2000, 0_i64..2000), 1..40)
+        ) {
+            let (mut now, mut delay) = (0, None);
+            for (ran, late) in failures {
+                let failed_at = now + ran;
+                now = failed_at;
+                if let Some(until) = KUBELET.wait_until(delay.as_ref(), at(failed_at), at(now)) {
+                    let wait = until.duration_since(at(failed_at));
+                    prop_assert!(wait <= jiff::SignedDuration::from_secs(300));
+                    now = until.as_second() - at(0).as_second();
+                    prop_assert_eq!(KUBELET.wait_until(delay.as_ref(), at(failed_at), at(now)), None);
+                }
+                now += late;
+                let next = KUBELET.next(delay.as_ref(), at(failed_at), at(now));
+                prop_assert!(next.duration >= KUBELET.initial && next.duration <= KUBELET.cap);
+                delay = Some(next);
+            }
+        }
+    }
+}

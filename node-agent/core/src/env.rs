@@ -259,3 +259,6 @@ fn variables_of(name: &str, service: &Service) -> Vec<(String, String)> {
     }
     variables
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,8 @@ pub mod config;
 pub mod env;
 pub mod events;
 pub mod fields;
+#[cfg(test)]
+mod fixtures;
 pub mod logs;
 pub mod node;
 pub mod objects;

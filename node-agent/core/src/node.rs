@@ -284,3 +284,6 @@ pub fn lease(
     });
     lease
 }
+
+#[cfg(test)]
+mod tests;

@@ -305,3 +305,6 @@ pub fn spec_hash(container: &Container) -> String {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("{hash:016x}")
 }
+
+#[cfg(test)]
+mod tests;

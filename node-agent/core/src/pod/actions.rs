@@ -206,8 +206,14 @@ impl Decision<'_> {
     }
 
     fn next(&self, spec: &PodSpec, container: &Container) -> Next {
+        let latest = self.observed.latest(&container.name);
+        let ended = latest.and_then(ObservedContainer::exit).map(|exit| exit.exit_code);
+        if ended == Some(0) && !is_regular(spec, container) && !is_sidecar(container) {
+            // Completed for good, also when its image changed since.
+            return Next::Done(0);
+        }
         let next = restart::next(spec, container, self.observed, self.previous, self.now);
-        let gone = self.observed.latest(&container.name).is_none();
+        let gone = latest.is_none();
         match next {
             // A new sandbox, without any record: init containers run again, as after a reboot.
             Next::Done(0) if gone && !is_regular(spec, container) => {

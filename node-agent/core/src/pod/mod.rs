@@ -10,6 +10,8 @@ mod phase;
 mod previous;
 mod restart;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use actions::{KillContainer, KillReason, MINIMUM_GRACE, PodActions, StartContainer, compute};
 pub use containers::CONTAINER_ID_SCHEME;

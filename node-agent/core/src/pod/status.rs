@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::end::{self, End};
-use super::observed::{ObservedContainer, ObservedPod};
+use super::observed::ObservedPod;
 use super::phase::{self, Phase};
-use super::{conditions, containers, previous};
+use super::{conditions, containers};
 use crate::resources;
 
 /// The complete status. `previous` is the last one told (or the API object's): terminal phases, transition times, restart
@@ -23,20 +23,33 @@ pub fn status(pod: &Pod, observed: &ObservedPod, previous: &PodStatus, now: Time
     let over = end.is_some() && !runs;
 
     let mut status = base(pod, observed, previous);
-    if let (Some(End::Decided { reason, message }), true) = (&end, never_began(observed, previous)) {
+    let refused = match &end {
+        Some(End::Decided { reason, message }) => Some(((*reason).to_owned(), message.clone())),
+        Some(End::Terminal) => previous.reason.clone().zip(previous.message.clone()),
+        Some(End::Deleted) | None => None,
+    };
+    if let Some((reason, message)) = refused.filter(|_| never_began(observed, previous)) {
         // Refused before anything was made: there is nothing more to tell.
-        status.phase = Some(Phase::Failed.as_str().to_owned());
-        status.reason = Some((*reason).to_owned());
-        status.message = Some(message.clone());
+        status.phase = previous.phase.clone().filter(|phase| phase == "Succeeded");
+        status.phase.get_or_insert_with(|| Phase::Failed.as_str().to_owned());
+        status.reason = Some(reason);
+        status.message = Some(message);
         status.conditions = Some(conditions::foreign(pod, previous)).filter(|conditions| !conditions.is_empty());
         return status;
     }
 
-    let sources = containers::Sources { pod, spec, observed, previous, goes_on: end.is_none(), over, now };
-    let init_statuses = sources.init_containers();
-    let statuses = sources.containers();
     let began = spec.containers.iter().any(|container| observed.latest(&container.name).is_some());
-    let natural = phase::phase(spec, &init_statuses, &statuses, over, began);
+    let look = |goes_on| {
+        let sources = containers::Sources { pod, spec, observed, previous, goes_on, over, now };
+        let (init_statuses, statuses) = (sources.init_containers(), sources.containers());
+        let natural = phase::phase(spec, &init_statuses, &statuses, over, began);
+        (init_statuses, statuses, natural)
+    };
+    let (mut init_statuses, mut statuses, natural) = look(end.is_none());
+    if natural.is_terminal() {
+        // What will not be started does not wait for anything.
+        (init_statuses, statuses, _) = look(false);
+    }
     let (phase, why) = settle(natural, end.as_ref(), previous, runs, over);
     status.phase = Some(phase.as_str().to_owned());
     match why {
@@ -118,11 +131,9 @@ pub fn is_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true))
 }
 
-/// No attempt of any container was made, as far as is known.
+/// No attempt of any container was made, and nothing was told of containers.
 fn never_began(observed: &ObservedPod, previous: &PodStatus) -> bool {
-    let told = previous.container_statuses.iter().chain(&previous.init_container_statuses).flatten();
-    observed.containers.iter().map(ObservedContainer::exit).next().is_none()
-        && told.into_iter().all(|told| previous::last_attempt(told).is_none())
+    observed.containers.is_empty() && previous.container_statuses.is_none()
 }
 
 /// As the API has times: whole seconds.

@@ -1,0 +1,3 @@
+mod actions;
+mod sequences;
+mod status;
