@@ -45,14 +45,14 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(16))
         .total_memories(instances.saturating_add(16))
-        .total_tables(instances.saturating_mul(4).saturating_add(32))
+        .total_tables(instances.saturating_mul(2).saturating_add(32))
         .total_stacks(instances.saturating_add(1))
         .max_memories_per_component(16)
         .max_memories_per_module(4)
         .max_tables_per_component(32)
         .max_tables_per_module(8)
         // Language runtimes compiled to wasm have tables and instances far larger than the defaults.
-        .table_elements(200_000)
+        .table_elements(65_536)
         .max_core_instance_size(8 << 20)
         .max_component_instance_size(8 << 20)
         // What a request's instance has written is put back by copying, not by asking the kernel.

@@ -143,7 +143,7 @@ fn outcome(
     if exited == Some(i32::from(REFUSED)) {
         return Err(CompileError::Refused(message));
     }
-    if message.contains("memory allocation of") {
+    if message.contains("memory allocation of") || message.contains("Cannot allocate memory") {
         return Err(CompileError::Limit(format!("{} MiB of memory", limits.memory >> 20)));
     }
     if matches!(signal, Some(SIGXCPU | SIGKILL)) {

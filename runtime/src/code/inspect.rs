@@ -228,7 +228,7 @@ mod tests {
     fn a_component_asks_for_functions_and_not_for_types() {
         let component = wat(r#"(component
                 (import "a:b/funcs@1.2.3" (instance (export "f" (func))))
-                (import "a:b/types@1.2.3" (instance (export "t" (type (eq u32)))))
+                (import "a:b/types@1.2.3" (instance (type $t (enum "x")) (export "t" (type (eq $t)))))
                 (import "alone" (func))
                 (core module (import "inner" "f" (func))))"#);
         let imports = vec!["a:b/funcs@1.2.3".into(), "alone".into()];

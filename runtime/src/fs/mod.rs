@@ -6,8 +6,9 @@
 //! the guest's root as `/` ([`resolve`]), and the resolved path is handed to the same function. That the result stays
 //! inside is still proven by `RESOLVE_BENEATH`, not by the resolution.
 //!
-//! Relative paths: wasi-libc turns them into paths from `/` before they get here; preview 1 has no notion of a
-//! directory to begin at, so `cwd` reaches only components (`wasi:cli/environment.initial-cwd`).
+//! Relative paths: wasi-libc turns them into paths from `/` before they get here, in preview 1 and (with Rust 1.97's
+//! libc) in preview 2, and keeps nothing by which they could be told from absolute ones. So a guest begins in `/`; its
+//! working directory is handed over as `wasi:cli/environment.initial-cwd` and in `PWD`, which Go's runtime follows.
 
 mod component;
 mod module;

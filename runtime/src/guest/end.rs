@@ -29,7 +29,7 @@ impl End {
             return Self::OutOfMemory(limit.to_string());
         }
         let message = match error.downcast_ref::<Trap>() {
-            Some(trap) => format!("wasm trap: {trap}"),
+            Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };
         let mut report = format!("{message}\n");

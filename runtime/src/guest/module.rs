@@ -3,6 +3,7 @@
 use std::fmt;
 
 use wasmtime::{Engine, InstancePre, Linker, Store};
+use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 
 use super::end::End;
@@ -49,6 +50,10 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
     fs::shadow_module(&mut linker)?;
+    // wasmtime-wasi takes codes above 125 for a mistake; a process may end with any.
+    linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    })?;
     Ok(linker)
 }
 

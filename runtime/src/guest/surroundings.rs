@@ -39,10 +39,15 @@ impl Surroundings {
     /// Opens the root.
     pub(crate) fn new(world: World, stop: &Stop) -> io::Result<Self> {
         let terminal = world.terminal;
+        let cwd = if world.cwd.is_empty() { "/".into() } else { world.cwd };
+        let mut env = world.env;
+        if cwd != "/" && !env.iter().any(|(name, _)| name == "PWD") {
+            env.push(("PWD".into(), cwd.clone()));
+        }
         Ok(Self {
             args: world.args,
-            env: world.env,
-            cwd: if world.cwd.is_empty() { "/".into() } else { world.cwd },
+            env,
+            cwd,
             root: Root::open(&world.root)?,
             root_path: world.root,
             stdin: Input::new(world.stdin, terminal, stop.stdin_closed()),

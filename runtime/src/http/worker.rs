@@ -101,12 +101,11 @@ impl Guests {
         instance.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
     }
 
-    /// A guest's end is the request's, unless memory ran out: that is everyone's.
+    /// A trap is the request's end. An exit and exhausted memory are the whole process's.
     fn end(&self, name: &str, error: &wasmtime::Error) -> Option<Exit> {
         let end = End::of(error);
         match &end {
-            End::Exited(code) => self.failure(name, &format!("the guest called exit({code}) before it answered")),
-            End::OutOfMemory(_) => {
+            End::Exited(_) | End::OutOfMemory(_) => {
                 end.report(&self.surroundings.stderr);
                 Some(end.exit())
             }

@@ -1,0 +1,161 @@
+//! The compile worker, from outside.
+
+use std::path::Path;
+use std::time::Duration;
+
+use samara_runtime::code::{CompileLimits, compile};
+use samara_runtime::{CodeCache, CompileError};
+
+use crate::wasm;
+
+crate::trials![
+    code_that_was_compiled_once_is_taken_from_the_cache,
+    precompiled_code_is_refused_by_name,
+    an_unknown_import_is_named,
+    a_component_with_an_unknown_import_is_named,
+    an_import_of_another_type_is_refused,
+    a_library_is_refused,
+    a_truncated_module_is_refused,
+    wasm_larger_than_allowed_is_refused,
+    a_compiler_out_of_time_or_memory_says_so,
+    a_missing_compiler_is_an_error_of_its_own,
+    the_worker_has_no_privileges,
+];
+
+#[track_caller]
+fn refusal(wasm: &[u8]) -> String {
+    match wasm::compiled(wasm) {
+        Err(CompileError::Refused(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wat(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap()
+}
+
+fn code_that_was_compiled_once_is_taken_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = CodeCache::open(dir.path()).unwrap();
+    let module = wat(r#"(module (func (export "_start")) (memory (export "memory") 1))"#);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let ensure =
+        |exe: &Path| wasm::runtime().block_on(samara_runtime::code::ensure(&cache, exe, wasm::file(&module), &digest));
+    ensure(&wasm::exe()).unwrap();
+    let code = ensure(Path::new("/does/not/exist")).expect("no compiler is needed any more");
+    wasm::host().load(code).unwrap();
+}
+
+fn precompiled_code_is_refused_by_name() {
+    use std::io::{Read as _, Seek as _};
+    let code = wasm::compiled(&wasm::component("probe")).unwrap();
+    let mut file = std::fs::File::from(code.into_fd());
+    let mut bytes = Vec::new();
+    file.rewind().unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(refusal(&bytes), "is precompiled code, which is never loaded from an image");
+}
+
+fn an_unknown_import_is_named() {
+    let module = wat(r#"(module (import "wasi_snapshot_preview1" "sock_opne" (func)) (func (export "_start")))"#);
+    assert_eq!(
+        refusal(&module),
+        "imports sock_opne of wasi_snapshot_preview1, which this node does not have \
+         (the nearest it has is sock_send of wasi_snapshot_preview1)"
+    );
+}
+
+fn a_component_with_an_unknown_import_is_named() {
+    let component = wat(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func)))))"#);
+    assert!(refusal(&component).starts_with("imports wasi:keyvalue/store@0.2.0, which this node does not have"));
+}
+
+fn an_import_of_another_type_is_refused() {
+    let module = wat(r#"(module (import "wasi_snapshot_preview1" "fd_close" (func)) (func (export "_start")))"#);
+    assert!(refusal(&module).contains("fd_close"), "{}", refusal(&module));
+    let component = wat(r#"(component (import "wasi:cli/exit@0.2.0" (instance (export "exit" (func)))))"#);
+    assert!(refusal(&component).contains("wasi:cli/exit"), "{}", refusal(&component));
+}
+
+fn a_library_is_refused() {
+    assert_eq!(refusal(&wat("(module)")), "the module exports no function _start: it is a library, not a program");
+    assert_eq!(
+        refusal(&wat("(component)")),
+        "the component exports neither wasi:cli/run nor wasi:http/incoming-handler"
+    );
+}
+
+fn a_truncated_module_is_refused() {
+    let whole = wasm::module("probe");
+    let half = &whole[..whole.len() / 2];
+    assert_eq!(refusal(half), format!("the WebAssembly is truncated: it ends at byte {}", half.len()));
+    assert_eq!(refusal(b""), "the file is empty");
+}
+
+fn with_limits(wasm: &[u8], limits: CompileLimits) -> Result<Vec<u8>, CompileError> {
+    wasm::runtime().block_on(compile(&wasm::exe(), wasm::file(wasm), limits))
+}
+
+fn wasm_larger_than_allowed_is_refused() {
+    let limits = CompileLimits { wasm: 1000, ..CompileLimits::default() };
+    let error = with_limits(&wasm::module("probe"), limits).unwrap_err();
+    assert!(error.to_string().contains("larger than 1000 bytes"), "{error}");
+}
+
+fn a_compiler_out_of_time_or_memory_says_so() {
+    let limits = CompileLimits { cpu_seconds: 0, ..CompileLimits::default() };
+    let error = with_limits(&wasm::module("probe"), limits).unwrap_err();
+    assert!(matches!(error, CompileError::Limit(_)), "{error:?}");
+    for mebibytes in [4, 24] {
+        let limits = CompileLimits { memory: mebibytes << 20, ..CompileLimits::default() };
+        let error = with_limits(&wasm::component("probe"), limits).unwrap_err();
+        let expected = format!("{mebibytes} MiB of memory");
+        assert!(matches!(&error, CompileError::Limit(text) if *text == expected), "{error:?}");
+    }
+}
+
+fn a_missing_compiler_is_an_error_of_its_own() {
+    let missing = compile(Path::new("/does/not/exist"), wasm::file(b"x"), CompileLimits::default());
+    assert!(matches!(wasm::runtime().block_on(missing), Err(CompileError::Spawn(_))));
+}
+
+/// A worker that waits for its input shows what it is.
+fn the_worker_has_no_privileges() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: nothing to give up");
+        return;
+    }
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let input = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+    wasm::runtime().block_on(async {
+        let exe = wasm::exe();
+        let mut compiling = std::pin::pin!(compile(&exe, input, CompileLimits::default()));
+        let found = async {
+            loop {
+                if let Some(status) = child_status() {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let status = tokio::select! {
+            status = found => status,
+            result = &mut compiling => panic!("it has no input, and ended: {result:?}"),
+            () = tokio::time::sleep(Duration::from_secs(30)) => panic!("no confined worker in 30 s"),
+        };
+        assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+        assert!(status.contains("Gid:\t65534\t65534\t65534\t65534"), "{status}");
+        assert!(status.lines().any(|line| line.trim_end() == "Groups:"), "{status}");
+    });
+}
+
+/// `/proc/<pid>/status` of the one child that has become nobody and may gain nothing.
+fn child_status() -> Option<String> {
+    let us = std::process::id();
+    std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let status = std::fs::read_to_string(entry.ok()?.path().join("status")).ok()?;
+        let is = |line: &str| status.lines().any(|have| have == line);
+        (is(&format!("PPid:\t{us}")) && is("Uid:\t65534\t65534\t65534\t65534") && is("NoNewPrivs:\t1"))
+            .then_some(status)
+    })
+}

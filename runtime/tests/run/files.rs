@@ -1,0 +1,139 @@
+//! The guest's files, and that it has no others.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::guest::Guest;
+use crate::wasm;
+
+crate::trials![
+    files_are_written_read_listed_renamed_and_removed,
+    absolute_symlinks_work_inside_the_root,
+    nothing_leads_out_of_the_root,
+    links_can_be_read_whatever_they_say,
+    a_guest_is_told_its_working_directory,
+    the_working_directory_can_be_changed,
+    an_http_guest_has_files_too,
+];
+
+fn files_are_written_read_listed_renamed_and_removed() {
+    for bytes in crate::guest::PROBES {
+        let root = tempfile::tempdir().unwrap();
+        let run = |args: &[&str]| Guest::new(&bytes()).args(args).root(root.path()).run();
+        run(&["make-dir", "/dir"]).succeeded();
+        run(&["write", "/dir/file", "text"]).succeeded();
+        assert_eq!(fs::read_to_string(root.path().join("dir/file")).unwrap(), "text");
+        assert_eq!(run(&["cat", "/dir/file"]).succeeded(), "text");
+        assert_eq!(run(&["cat", "/dir/../dir/./file"]).succeeded(), "text");
+        assert_eq!(run(&["size", "dir/file"]).succeeded(), "4\n");
+        run(&["rename", "/dir/file", "/other"]).succeeded();
+        assert_eq!(run(&["list", "/"]).succeeded(), "dir,other\n");
+        run(&["remove", "/other"]).succeeded();
+        assert_eq!(run(&["exists", "/other"]).succeeded(), "false\n");
+        assert!(run(&["cat", "/other"]).failed().contains("No such file"));
+    }
+}
+
+fn absolute_symlinks_work_inside_the_root() {
+    for bytes in crate::guest::PROBES {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("usr/bin")).unwrap();
+        fs::write(at("usr/bin/tool"), "tool").unwrap();
+        symlink("/usr/bin", at("bin")).unwrap();
+        symlink("/bin/tool", at("usr/bin/alias")).unwrap();
+        symlink("../../../../usr", at("usr/bin/up")).unwrap();
+        symlink("/usr/bin/made", at("made")).unwrap();
+        let run = |args: &[&str]| Guest::new(&bytes()).args(args).root(root.path()).run();
+        assert_eq!(run(&["cat", "/bin/tool"]).succeeded(), "tool");
+        assert_eq!(run(&["cat", "/bin/alias"]).succeeded(), "tool");
+        assert_eq!(run(&["cat", "/usr/bin/up/bin/tool"]).succeeded(), "tool");
+        assert_eq!(run(&["list", "/bin/"]).succeeded(), "alias,tool,up\n");
+        assert_eq!(run(&["size", "/bin/alias"]).succeeded(), "4\n");
+        run(&["write", "/made", "through a dangling link"]).succeeded();
+        assert_eq!(fs::read_to_string(at("usr/bin/made")).unwrap(), "through a dangling link");
+        run(&["make-dir", "/bin/dir"]).succeeded();
+        assert!(at("usr/bin/dir").is_dir());
+        run(&["rename", "/bin/made", "/bin/moved"]).succeeded();
+        run(&["remove", "/bin/moved"]).succeeded();
+        run(&["remove", "/bin/alias"]).succeeded();
+        assert!(!at("usr/bin/alias").exists() && at("usr/bin/tool").exists(), "the link went, not what it names");
+    }
+}
+
+fn nothing_leads_out_of_the_root() {
+    for bytes in crate::guest::PROBES {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        let root = outside.path().join("root");
+        fs::create_dir_all(root.join("dir")).unwrap();
+        symlink(&secret, root.join("absolute")).unwrap();
+        symlink("../secret", root.join("relative")).unwrap();
+        symlink("../../secret", root.join("dir/relative")).unwrap();
+        symlink(outside.path(), root.join("directory")).unwrap();
+        symlink("/proc/self/root", root.join("magic")).unwrap();
+        let run = |args: &[&str]| Guest::new(&bytes()).args(args).root(&root).run();
+        let real = secret.to_str().unwrap();
+        for path in [
+            "../secret",
+            "/../secret",
+            "/dir/../../secret",
+            real,
+            "/absolute",
+            "/relative",
+            "/dir/relative",
+            "/directory/secret",
+            "/magic/etc/passwd",
+            "/etc/passwd",
+            "//etc//passwd",
+        ] {
+            let error = run(&["cat", path]).failed();
+            assert!(error.contains("No such file") || error.contains("not permitted"), "{path}: {error}");
+            run(&["remove", "/../secret"]).failed();
+        }
+        run(&["write", "/directory/new", "x"]).failed();
+        run(&["write", "/relative", "x"]).succeeded();
+        assert_eq!(fs::read_to_string(root.join("secret")).unwrap(), "x", "`..` stops at the root");
+        run(&["rename", "/secret", "/../moved"]).succeeded();
+        assert!(root.join("moved").exists());
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 2, "only the secret and the root");
+    }
+}
+
+fn links_can_be_read_whatever_they_say() {
+    for bytes in crate::guest::PROBES {
+        let root = tempfile::tempdir().unwrap();
+        symlink("/etc/hosts", root.path().join("absolute")).unwrap();
+        symlink("up/and/away", root.path().join("relative")).unwrap();
+        let run = |args: &[&str]| Guest::new(&bytes()).args(args).root(root.path()).run();
+        assert_eq!(run(&["read-link", "/absolute"]).succeeded(), "/etc/hosts\n");
+        assert_eq!(run(&["read-link", "/relative"]).succeeded(), "up/and/away\n");
+    }
+}
+
+fn a_guest_is_told_its_working_directory() {
+    for mut guest in Guest::probes(&["env", "PWD"]) {
+        guest.world.cwd = "/work/dir".into();
+        assert_eq!(guest.run().succeeded(), "/work/dir\n");
+    }
+    for guest in Guest::probes(&["env", "PWD"]) {
+        assert_eq!(guest.run().failed(), "environment variable not found\n");
+    }
+}
+
+fn the_working_directory_can_be_changed() {
+    for guest in Guest::probes(&["chdir-cat", "/dir", "file"]) {
+        fs::create_dir(guest.root_path().join("dir")).unwrap();
+        fs::write(guest.root_path().join("dir/file"), "text").unwrap();
+        assert_eq!(guest.run().succeeded(), "text");
+    }
+}
+
+fn an_http_guest_has_files_too() {
+    let server = crate::http::Server::start(|_| {}, |root| fs::write(root.join("file"), "text").unwrap());
+    assert_eq!(server.get("/cat?/file"), (200, "text".into()));
+    assert_eq!(server.get("/cat?/../../../../etc/passwd").0, 404);
+    let _ = wasm::host();
+}
