@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_told_without_its_secrets() {
-        for text in ["", "[]", "{\"auths\": 1}", "{\"auths\": {\"r\": {\"auth\": \"!secret!\"}}}", "{\"auths\": {\"r\": {\"auth\": \"c2VjcmV0\"}}}"] {
+        for text in ["", "null", "{\"auths\": 1}", "{\"auths\": {\"r\": {\"auth\": \"!secret!\"}}}", "{\"auths\": {\"r\": {\"auth\": \"c2VjcmV0\"}}}"] {
             let error = Keyring::from_config_json(text.as_bytes()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }

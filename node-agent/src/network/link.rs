@@ -96,7 +96,12 @@ async fn wire_inside(range: Cidr) -> Result<(), LinkError> {
     let everything_else = RouteMessageBuilder::<IpAddr>::new().output_interface(link).onlink();
     pods.route(everything_else, None, Some(hop(range)), range).await?;
 
-    sysctl("net/ipv4/ip_unprivileged_port_start", "0")
+    sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
+    match range.base() {
+        IpAddr::V4(_) => Ok(()),
+        // Unlike IPv4's, IPv6's bind looks for the address on an interface; a route that makes it local is not enough.
+        IpAddr::V6(_) => sysctl("net/ipv6/ip_nonlocal_bind", "1"),
+    }
 }
 
 /// The next hop on either side: an address nobody has, made known by a permanent neighbour.

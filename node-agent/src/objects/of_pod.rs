@@ -49,17 +49,25 @@ impl PodObjects {
         Values { config_maps, secrets, services }
     }
 
+    /// [`PodObjects::values`] and [`PodObjects::tokens`] side by side.
+    pub async fn fetch(&mut self, now: Timestamp) -> (Values, Result<BTreeMap<TokenRequest, String>, TokenError>) {
+        let services = self.objects.services.of(&self.pod.namespace);
+        let fresh = fresh_tokens(&self.objects, &self.pod, &self.service_account, &self.tokens, now);
+        let (config_maps, secrets, services, fresh) =
+            tokio::join!(all(&mut self.config_maps), all(&mut self.secrets), services, fresh);
+        (Values { config_maps, secrets, services }, fresh.map(|fresh| self.take_tokens(fresh)))
+    }
+
     /// A good token for each request: asked for anew where there is none or it is old.
     pub async fn tokens(&mut self, now: Timestamp) -> Result<BTreeMap<TokenRequest, String>, TokenError> {
-        let old = |token: &Option<Token>| token.as_ref().is_none_or(|token| token.refresh_at <= now);
-        let fresh = self.tokens.iter().filter(|(_, token)| old(token)).map(|(wish, _)| async {
-            let token = self.objects.tokens.request(&self.pod, &self.service_account, wish).await?;
-            Ok((wish.clone(), Some(token)))
-        });
-        let fresh = try_join_all(fresh).await?;
+        let fresh = fresh_tokens(&self.objects, &self.pod, &self.service_account, &self.tokens, now).await?;
+        Ok(self.take_tokens(fresh))
+    }
+
+    fn take_tokens(&mut self, fresh: Vec<(TokenRequest, Option<Token>)>) -> BTreeMap<TokenRequest, String> {
         self.tokens.extend(fresh);
         let texts = self.tokens.iter().filter_map(|(wish, token)| Some((wish.clone(), token.as_ref()?.text.clone())));
-        Ok(texts.collect())
+        texts.collect()
     }
 
     /// When the next token has to be replaced.
@@ -77,6 +85,23 @@ impl PodObjects {
         }
         select_all(all).await;
     }
+}
+
+async fn fresh_tokens(
+    objects: &Objects,
+    pod: &PodRef,
+    service_account: &str,
+    tokens: &BTreeMap<TokenRequest, Option<Token>>,
+    now: Timestamp,
+) -> Result<Vec<(TokenRequest, Option<Token>)>, TokenError> {
+    let old = tokens.iter().filter(|(_, token)| token.as_ref().is_none_or(|token| token.refresh_at <= now));
+    let requests: Vec<_> = old
+        .map(|(wish, _)| async {
+            let token = objects.tokens.request(pod, service_account, wish).await?;
+            Ok((wish.clone(), Some(token)))
+        })
+        .collect();
+    try_join_all(requests).await
 }
 
 async fn all<K: Debug>(subscriptions: &mut BTreeMap<String, Subscription<K>>) -> BTreeMap<String, Fetched<K>>

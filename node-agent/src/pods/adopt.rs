@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use samara_core::pod::Sandbox;
+use k8s_openapi::api::core::v1::Pod;
+use samara_core::pod::{Sandbox, is_host_network};
 use samara_shim_client::{ShimError, Status};
 use tracing::{info, warn};
 
@@ -28,7 +29,7 @@ pub(super) struct Adopted {
 }
 
 /// Finds out what became of a pod's attempts. What was made and never ran is removed.
-pub(super) async fn adopt(context: &Context, pod: &PodRef, found: Vec<(PathBuf, Record)>) -> Adopted {
+pub(super) async fn adopt(context: &Context, pod: &PodRef, spec: &Pod, found: Vec<(PathBuf, Record)>) -> Adopted {
     let mut adopted = Adopted::default();
     for (bundle, mut record) in found {
         let front = context.shims.adopt(&pod.uid, record.front);
@@ -45,8 +46,12 @@ pub(super) async fn adopt(context: &Context, pod: &PodRef, found: Vec<(PathBuf, 
         adopted.attempts.push((task, record));
     }
     if adopted.attempts.iter().any(|(_, record)| record.ended.is_none()) {
-        let pod_ips = context.network.attach(&pod.uid, Timestamp::now()).map(|attachment| attachment.ips);
-        adopted.sandbox = Sandbox { ready: true, pod_ips: pod_ips.unwrap_or_default() };
+        // Not known before the network is up; until then the status keeps what was told.
+        let pod_ips = match is_host_network(spec) {
+            true => context.node.addresses().to_vec(),
+            false => context.network.attach(&pod.uid, Timestamp::now()).map(|pod| pod.ips).unwrap_or_default(),
+        };
+        adopted.sandbox = Sandbox { ready: true, pod_ips };
         info!(pod = %pod, "adopted");
     }
     adopted

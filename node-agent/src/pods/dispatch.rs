@@ -150,10 +150,10 @@ impl Dispatch {
         let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, termination });
         let span = info_span!("pod", namespace = %pod_ref.namespace, name = %pod_ref.name, uid = %pod_ref.uid);
         let uid = pod_ref.uid.clone();
-        let (context, worker_cell) = (self.context.clone(), cell.clone());
+        let (context, worker_cell, spec) = (self.context.clone(), cell.clone(), cell.pod());
         let work = async move {
             let uid = pod_ref.uid.clone();
-            let adopted = adopt::adopt(&context, &pod_ref, adopted).await;
+            let adopted = adopt::adopt(&context, &pod_ref, &spec, adopted).await;
             Box::pin(Worker::new(context, pod_ref, wishes, worker_cell, adopted).run()).await;
             uid
         };
@@ -187,15 +187,17 @@ impl Dispatch {
 
     /// Pods that were deleted while no agent was there.
     fn remove_orphans(&mut self, there: &HashSet<Arc<str>>) {
+        let mut known: HashSet<Arc<str>> = self.entries.keys().cloned().collect();
+        known.extend(there.iter().cloned());
         for (uid, attempts) in std::mem::take(&mut self.adoptable) {
             if !there.contains(uid.as_str()) {
+                known.insert(uid.as_str().into());
                 info!(uid, attempts = attempts.len(), "removing what is left of a pod that is gone");
                 self.workers.spawn(remove_orphan(self.context.clone(), uid.into(), attempts));
             }
         }
-        let mut known: HashSet<Arc<str>> = self.entries.keys().cloned().collect();
-        known.extend(there.iter().cloned());
         adopt::remove_leftovers(&self.context, &known);
+        self.context.shims.retire_all_but(&known);
     }
 }
 

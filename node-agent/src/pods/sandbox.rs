@@ -20,13 +20,15 @@ use super::PodRef;
 use super::context::Context;
 use super::dispatch::Wish;
 use super::happened::Happened;
-use crate::network::{Dns, HostName, NetworkError, host_name, hosts_file, hosts_file_of_host, pod_dns};
+use crate::network::{Dns, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host, pod_dns};
 use crate::objects::{PodObjects, TokenError};
 use crate::volumes::{EtcFiles, PodVolumes, VolumeFailure};
 
 /// Between tries: doubled each time (kubelet: `nestedpendingoperations`, 500 ms to 2 min 2 s).
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(122);
+/// At the agent's start.
+const NETWORK_COMES_UP: Duration = Duration::from_secs(3);
 
 /// A pod's sandbox.
 #[derive(Debug)]
@@ -92,6 +94,7 @@ pub(super) async fn make_and_keep(
 ) {
     let pod = wishes.borrow_and_update().pod.clone();
     let mut objects = PodObjects::of(&context.objects, &pod_ref, &pod);
+    wait_for_network(&context, &pod).await;
     let mut retry = FIRST_RETRY;
     let (sandbox, values) = loop {
         let made = Box::pin(make(&context, &pod_ref, &pod, &mut objects)).instrument(debug_span!("sandbox")).await;
@@ -115,6 +118,14 @@ pub(super) async fn make_and_keep(
     keep(&context, wishes, sandbox, objects, values, &sender).await;
 }
 
+/// When the agent has just started the network is on its way: that is nothing to tell the user of.
+async fn wait_for_network(context: &Context, pod: &Pod) {
+    if !is_host_network(pod) {
+        let mut network = context.network.state();
+        drop(tokio::time::timeout(NETWORK_COMES_UP, network.wait_for(|state| *state == NetworkState::Ready)).await);
+    }
+}
+
 async fn make(
     context: &Context,
     pod_ref: &PodRef,
@@ -135,8 +146,8 @@ async fn make(
     (network.dns_servers, network.dns_searches, network.dns_options) =
         (dns.dns.servers.clone(), dns.dns.searches.clone(), dns.dns.options.clone());
 
-    let values = objects.values().await;
-    let tokens = objects.tokens(Timestamp::now()).await?;
+    let (values, tokens) = objects.fetch(Timestamp::now()).await;
+    let tokens = tokens?;
     let allocatable = context.allocatable();
     let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
     let sources = Sources {

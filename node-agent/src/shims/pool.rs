@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use samara_shim_client::front::CODE_DIR;
+use samara_shim_client::front::{CODE_DIR, socket};
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, info_span, warn};
+use tracing::{Instrument as _, debug, info_span, warn};
 
 use super::front::Front;
 
@@ -164,9 +165,16 @@ async fn retire(front: Arc<Front>) {
         Err(error) => Err(error.to_string()),
     };
     if let Err(error) = shut {
-        tracing::debug!(front = front.number(), error, "front did not answer when it was told to end");
+        debug!(front = front.number(), error, "front did not answer when it was told to end");
     }
-    drop(fs::remove_dir_all(front.dir()));
+    // One that still has a task does not end, and keeps its directory: the next agent finds it there.
+    for pause in [20, 100, 500, 2000] {
+        if tokio::net::UnixStream::connect(socket(front.dir())).await.is_err() {
+            drop(fs::remove_dir_all(front.dir()));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
 }
 
 impl Assignment {
