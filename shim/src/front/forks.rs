@@ -30,7 +30,7 @@ const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 /// How soon after its first message a zygote has told of those that ended before.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two zygotes that both die at once.
+/// At least between two zygotes.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The zygote, whichever it is. Cheap to clone.
@@ -160,6 +160,7 @@ impl Forks {
         let mut connection = Arc::new(first);
         loop {
             self.0.connection.send_replace(Some(Arc::clone(&connection)));
+            let began = tokio::time::Instant::now();
             let end = self.hear_one(&connection).await;
             self.0.connection.send_replace(None);
             self.state().waiting.clear();
@@ -170,6 +171,8 @@ impl Forks {
                 reason = end.map_or_else(|error| error.to_string(), |()| "end of file".into()),
                 "zygote lost"
             );
+            // One that dies young would be followed by many.
+            tokio::time::sleep_until(began + PAUSE).await;
             (connection, child) = self.reconnect(child).await;
         }
     }
