@@ -309,7 +309,7 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i32 
     let request = |container: &Container| {
         container_requests(container).ok().and_then(|list| whole(&list, name::MEMORY)).unwrap_or(0)
     };
-    let unclaimed = unclaimed_pod_memory(spec, &request);
+    let unclaimed = unclaimed_pod_memory(spec);
     let score = |bytes: i64| {
         1000 - i64::try_from(1000 * (i128::from(bytes) + i128::from(unclaimed)) / i128::from(node_memory.max(1)))
             .unwrap_or(1000)
@@ -323,17 +323,11 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i32 
     adjust.clamp(1000 + GUARANTEED, BEST_EFFORT) as i32
 }
 
-/// Memory that the pod asks for and no container claims, per container that runs for good.
-fn unclaimed_pod_memory(spec: &PodSpec, request: &impl Fn(&Container) -> i64) -> i64 {
-    let pod = pod_level(spec, Side::Requests).ok().and_then(|list| whole(&list, name::MEMORY));
-    let Some(pod) = pod else { return 0 };
-    let lasting: Vec<_> = all_containers(spec)
-        .filter(|container| {
-            is_sidecar(container) || spec.containers.iter().any(|regular| regular.name == container.name)
-        })
-        .collect();
-    let claimed = lasting.iter().map(|container| request(container)).fold(0, i64::saturating_add);
-    (pod - claimed).max(0) / (lasting.len().max(1) as i64)
+/// Memory that the pod asks for beyond what its containers do, an equal part for each of them (KEP-2837).
+fn unclaimed_pod_memory(spec: &PodSpec) -> i64 {
+    let memory = |list: Result<ResourceList, _>| list.ok().and_then(|list| whole(&list, name::MEMORY)).unwrap_or(0);
+    let unclaimed = memory(pod_level(spec, Side::Requests)) - memory(aggregate(spec, Side::Requests));
+    unclaimed.max(0) / i64::try_from(all_containers(spec).count()).unwrap_or(1).max(1)
 }
 
 #[cfg(test)]

@@ -73,6 +73,9 @@ fn container_fields(spec: &PodSpec, container: &Container) -> Vec<String> {
             fields.push(format!("volumeMounts[{}].recursiveReadOnly", mount.name));
         }
     }
+    if container.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers") {
+        fields.push("restartPolicyRules.action=RestartAllContainers".to_owned());
+    }
     for variable in container.env.iter().flatten() {
         if variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some()) {
             fields.push(format!("env[{}].valueFrom.fileKeyRef", variable.name));

@@ -26,10 +26,11 @@ impl Section {
         let error = |reason: String| ConfigError { field: "(document)".to_owned(), reason };
         // By way of YAML's own value, which refuses a field that is there twice.
         let yaml: serde_yaml_ng::Value = serde_yaml_ng::from_str(text).map_err(|cause| error(cause.to_string()))?;
-        match serde_json::to_value(yaml).map_err(|cause| error(cause.to_string()))? {
-            Value::Object(fields) => Ok(Self { path: String::new(), fields, left_over: Vec::new() }),
-            other => Err(error(format!("expected a mapping, found {}", kind(&other)))),
+        let value = serde_json::to_value(yaml).map_err(|cause| error(cause.to_string()))?;
+        if let Value::Object(fields) = value {
+            return Ok(Self { path: String::new(), fields, left_over: Vec::new() });
         }
+        Err(error(format!("expected a mapping, found {}", kind(&value))))
     }
 
     /// A mapping inside; empty when it is not there.

@@ -213,16 +213,13 @@ impl Decision<'_> {
             return Next::Done(0);
         }
         let next = restart::next(spec, container, self.observed, self.previous, self.now);
-        let gone = latest.is_none();
-        match next {
+        if next == Next::Done(0) && latest.is_none() && !is_regular(spec, container) {
             // A new sandbox, without any record: init containers run again, as after a reboot.
-            Next::Done(0) if gone && !is_regular(spec, container) => {
-                let told = super::previous::container(self.previous, &container.name);
-                let attempt = told.and_then(super::previous::last_attempt).map_or(0, |number| number + 1);
-                Next::Start { attempt, delay: None }
-            }
-            next => next,
+            let told = super::previous::container(self.previous, &container.name);
+            let attempt = told.and_then(super::previous::last_attempt).map_or(0, |number| number + 1);
+            return Next::Start { attempt, delay: None };
         }
+        next
     }
 
     /// Starts, restarts or keeps one; whether it goes on.

@@ -202,12 +202,9 @@ fn hooks_sleep_execute_or_ask() {
     let asking =
         HTTPGetAction { port: IntOrString::Int(80), scheme: Some("HTTPS".to_owned()), ..HTTPGetAction::default() };
     let asking = LifecycleHandler { http_get: Some(asking), ..LifecycleHandler::default() };
-    match hook_handler(&hook(asking), Hook::PreStop, "10.0.0.7").unwrap().unwrap() {
-        Handler::Http { scheme: Scheme::Https, path, headers, .. } => {
-            assert_eq!(path, "/");
-            assert!(headers.contains(&("User-Agent".to_owned(), "kube-lifecycle/1.36".to_owned())));
-        }
-        other => panic!("{other:?}"),
-    }
+    let handler = hook_handler(&hook(asking), Hook::PreStop, "10.0.0.7").unwrap().unwrap();
+    let Handler::Http { scheme: Scheme::Https, path, headers, .. } = handler else { panic!("{handler:?}") };
+    assert_eq!(path, "/");
+    assert!(headers.contains(&("User-Agent".to_owned(), "kube-lifecycle/1.36".to_owned())));
     assert!(hook_handler(&hook(LifecycleHandler::default()), Hook::PreStop, "10.0.0.7").is_err());
 }

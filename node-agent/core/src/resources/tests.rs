@@ -157,7 +157,7 @@ fn who_asked_for_more_memory_is_killed_later() {
     let critical = pod("p").container("a");
     let critical = critical.spec(|spec| spec.priority_class_name = Some("system-node-critical".to_owned()));
     assert_eq!(score(&critical), -997);
-    assert_eq!(oom_score_adj(&pod("p").with(sized("a", &[("memory", "1Gi")], &[])), &container("a"), 0), 3.max(999));
+    assert_eq!(oom_score_adj(&pod("p").with(sized("a", &[("memory", "1Gi")], &[])), &container("a"), 0), 999);
 }
 
 #[test]
@@ -165,4 +165,13 @@ fn a_sidecar_is_spared_as_long_as_the_smallest_container() {
     let pod = pod("p").with(sized("a", &[("memory", "8Gi")], &[])).with_init(sidecar("proxy", &[("memory", "1Gi")]));
     let proxy = &pod.spec.as_ref().unwrap().init_containers.as_ref().unwrap()[0];
     assert_eq!(oom_score_adj(&pod, proxy, 16 << 30), 500);
+}
+
+#[test]
+fn memory_that_only_the_pod_asks_for_spares_each_container_a_part() {
+    let pod = pod("p").with(sized("a", &[("memory", "1Gi")], &[])).container("b");
+    let pod = pod.spec(|spec| spec.resources = Some(pod_level(&[("memory", "5Gi")], &[])));
+    let containers = &pod.spec.as_ref().unwrap().containers;
+    assert_eq!(oom_score_adj(&pod, &containers[0], 16 << 30), 813);
+    assert_eq!(oom_score_adj(&pod, &containers[1], 16 << 30), 875);
 }
