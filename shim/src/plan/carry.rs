@@ -47,9 +47,7 @@ impl ContainerPlan {
         let mut file = File::from(file.as_fd().try_clone_to_owned().map_err(PlanError::Read)?);
         io::Seek::rewind(&mut file).map_err(PlanError::Read)?;
         let mut bytes = Vec::new();
-        file.take(MAX_SIZE + 1)
-            .read_to_end(&mut bytes)
-            .map_err(PlanError::Read)?;
+        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(PlanError::Read)?;
         if bytes.len() as u64 > MAX_SIZE {
             return Err(PlanError::TooLarge);
         }

@@ -41,10 +41,7 @@ impl Report {
     /// Leaves the report; a long message is cut.
     pub fn write(&self, file: impl AsFd) -> io::Result<()> {
         let cut = |message: &String| message[..message.floor_char_boundary(MESSAGE)].to_owned();
-        let report = Self {
-            oom: self.oom,
-            message: self.message.as_ref().map(cut),
-        };
+        let report = Self { oom: self.oom, message: self.message.as_ref().map(cut) };
         let mut bytes = serde_json::to_vec(&report)?;
         bytes.push(0);
         rustix::io::pwrite(file, &bytes, 0)?;
@@ -57,10 +54,7 @@ impl Report {
         let Ok(length) = rustix::io::pread(file, &mut bytes[..], 0) else {
             return Self::default();
         };
-        let text = bytes[..length]
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or_default();
+        let text = bytes[..length].split(|byte| *byte == 0).next().unwrap_or_default();
         serde_json::from_slice(text).unwrap_or_default()
     }
 }
@@ -72,10 +66,7 @@ mod tests {
     #[test]
     fn a_report_is_read_as_it_was_written() {
         let file = Report::file().unwrap();
-        let report = Report {
-            oom: true,
-            message: Some("memory limit of 1 MiB reached".into()),
-        };
+        let report = Report { oom: true, message: Some("memory limit of 1 MiB reached".into()) };
         report.write(&file).unwrap();
         assert_eq!(Report::read(&file), report);
     }
@@ -83,12 +74,7 @@ mod tests {
     #[test]
     fn a_long_message_is_cut_and_still_read() {
         let file = Report::file().unwrap();
-        Report {
-            oom: false,
-            message: Some("\u{1}é".repeat(10_000)),
-        }
-        .write(&file)
-        .unwrap();
+        Report { oom: false, message: Some("\u{1}é".repeat(10_000)) }.write(&file).unwrap();
         let message = Report::read(&file).message.unwrap();
         assert!(message.len() <= MESSAGE && message.starts_with("\u{1}é"));
     }
@@ -97,11 +83,7 @@ mod tests {
     fn nonsense_is_an_empty_report() {
         let file = Report::file().unwrap();
         assert_eq!(Report::read(&file), Report::default());
-        for nonsense in [
-            b"{".as_slice(),
-            b"{\"oom\":7}\0",
-            &[0xff; REPORT_SIZE as usize],
-        ] {
+        for nonsense in [b"{".as_slice(), b"{\"oom\":7}\0", &[0xff; REPORT_SIZE as usize]] {
             rustix::io::pwrite(&file, nonsense, 0).unwrap();
             assert_eq!(Report::read(&file), Report::default());
         }

@@ -104,10 +104,7 @@ pub enum Reply {
         children: u32,
     },
     /// Answer to [`Request::Fork`].
-    Forked {
-        request: u64,
-        outcome: Result<Forked, io::Error>,
-    },
+    Forked { request: u64, outcome: Result<Forked, io::Error> },
     /// A process ended; `exit.json` is written.
     Exited {
         request: u64,
@@ -170,13 +167,7 @@ pub fn send_fork(socket: BorrowedFd<'_>, fork: &Fork<BorrowedFd<'_>>) -> io::Res
         fds.push(counter);
     }
     fds.extend(&fork.files);
-    let header = Header {
-        kind: FORK,
-        request: fork.request,
-        a: 0,
-        b: 0,
-        flags,
-    };
+    let header = Header { kind: FORK, request: fork.request, a: 0, b: 0, flags };
     send(socket, header, &fds)
 }
 
@@ -197,42 +188,19 @@ pub fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Reply>> {
 pub fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
     match reply {
         Reply::Hello { zygote, children } => {
-            let header = Header {
-                a: zygote.cast_unsigned(),
-                b: *children,
-                ..Header::of(HELLO)
-            };
+            let header = Header { a: zygote.cast_unsigned(), b: *children, ..Header::of(HELLO) };
             send(socket, header, &[])
         }
-        Reply::Forked {
-            request,
-            outcome: Ok(Forked { pid, pidfd }),
-        } => {
-            let header = Header {
-                request: *request,
-                a: pid.cast_unsigned(),
-                ..Header::of(FORKED)
-            };
+        Reply::Forked { request, outcome: Ok(Forked { pid, pidfd }) } => {
+            let header = Header { request: *request, a: pid.cast_unsigned(), ..Header::of(FORKED) };
             send(socket, header, &[pidfd.as_fd()])
         }
-        Reply::Forked {
-            request,
-            outcome: Err(error),
-        } => {
+        Reply::Forked { request, outcome: Err(error) } => {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            let header = Header {
-                request: *request,
-                b: errno.cast_unsigned(),
-                ..Header::of(FORKED)
-            };
+            let header = Header { request: *request, b: errno.cast_unsigned(), ..Header::of(FORKED) };
             send(socket, header, &[])
         }
-        Reply::Exited {
-            request,
-            pid,
-            exit_code,
-            oom,
-        } => {
+        Reply::Exited { request, pid, exit_code, oom } => {
             let header = Header {
                 kind: EXITED,
                 request: *request,
@@ -264,13 +232,7 @@ struct Header {
 
 impl Header {
     fn of(kind: u16) -> Self {
-        Self {
-            kind,
-            request: 0,
-            a: 0,
-            b: 0,
-            flags: 0,
-        }
+        Self { kind, request: 0, a: 0, b: 0, flags: 0 }
     }
 
     fn encode(self) -> [u8; SIZE] {
@@ -287,9 +249,7 @@ impl Header {
 
     fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let bytes: &[u8; SIZE] = bytes.try_into().map_err(|_| Malformed::Size(bytes.len()))?;
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         if word(0) != MAGIC {
             return Err(Malformed::Magic(word(0)));
@@ -362,10 +322,7 @@ impl Reply {
         }
         let pid = header.a.cast_signed();
         match header.kind {
-            HELLO => Ok(Self::Hello {
-                zygote: pid,
-                children: header.b,
-            }),
+            HELLO => Ok(Self::Hello { zygote: pid, children: header.b }),
             FORKED => Ok(Self::Forked {
                 request: header.request,
                 outcome: match (header.b, pidfd) {
@@ -379,10 +336,8 @@ impl Reply {
                 Ok(Self::Exited {
                     request: header.request,
                     pid,
-                    exit_code: u8::try_from(header.b).map_err(|_| Malformed::Value {
-                        field: "exit code",
-                        value: header.b,
-                    })?,
+                    exit_code: u8::try_from(header.b)
+                        .map_err(|_| Malformed::Value { field: "exit code", value: header.b })?,
                     oom: header.flags & OOM != 0,
                 })
             }

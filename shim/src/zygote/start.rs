@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_to,
-    listen as listen_on, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect as connect_to, listen as listen_on,
+    socket_with,
 };
 
 use super::protocol::NAME;
@@ -29,12 +29,7 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// The caller is its parent and reaps it. To be called while the caller has no other thread.
 pub fn start(exe: &Path, listen: OwnedFd) -> io::Result<Child> {
-    Command::new(exe)
-        .arg0(NAME)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(listen))
-        .spawn()
+    Command::new(exe).arg0(NAME).env_clear().current_dir("/").stdin(Stdio::from(listen)).spawn()
 }
 
 /// Connects to a zygote. The socket is non-blocking, for `tokio::io::unix::AsyncFd`.
@@ -48,10 +43,5 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
 
 fn packet_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        flags,
-        None,
-    )?)
+    Ok(socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }

@@ -8,8 +8,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 /// Most file descriptors in one message. The kernel's own limit is 253.
@@ -18,18 +18,11 @@ pub const MAX_FDS: usize = 250;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 
 /// Sends `bytes` with `fds` in one call and returns how many bytes were taken (all of them on a packet socket).
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    fds: &[BorrowedFd<'_>],
-) -> io::Result<usize> {
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     if fds.len() > MAX_FDS {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!(
-                "{} file descriptors in one message, at most {MAX_FDS} fit",
-                fds.len()
-            ),
+            format!("{} file descriptors in one message, at most {MAX_FDS} fit", fds.len()),
         ));
     }
     let mut space = [MaybeUninit::uninit(); SPACE];
@@ -38,12 +31,7 @@ pub(crate) fn send(
         let pushed = control.push(SendAncillaryMessage::ScmRights(fds));
         debug_assert!(pushed, "SPACE holds MAX_FDS");
     }
-    let sent = sendmsg(
-        socket,
-        &[IoSlice::new(bytes)],
-        &mut control,
-        SendFlags::NOSIGNAL,
-    )?;
+    let sent = sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(sent)
 }
 
@@ -51,34 +39,19 @@ pub(crate) fn send(
 /// 0 bytes is the end of the connection.
 ///
 /// What did not fit (bytes or descriptors) is refused as [`io::ErrorKind::InvalidData`], and nothing of it is kept.
-pub(crate) fn receive(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    fds: &mut Vec<OwnedFd>,
-) -> io::Result<usize> {
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let received = recvmsg(
-        socket,
-        &mut [IoSliceMut::new(buffer)],
-        &mut control,
-        RecvFlags::CMSG_CLOEXEC,
-    )?;
+    let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let before = fds.len();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
             fds.extend(received);
         }
     }
-    if received
-        .flags
-        .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-    {
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         fds.truncate(before);
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "message is longer than the protocol allows",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "message is longer than the protocol allows"));
     }
     Ok(received.bytes)
 }

@@ -57,6 +57,6 @@ async fn a_terminals_output_can_be_a_cri_log() {
     node.shim.create(&request).await.expect("created");
     node.shim.start(&container.id, "").await.expect("started");
     node.shim.wait(&container.id, "").await.expect("ended");
-    until("logged", || (container.records() == ["stdout F one\r"]).then_some(())).await;
+    until("logged", || (container.records() == ["stdout F one"]).then_some(())).await;
     assert!(fs::metadata(&container.log.path).is_ok());
 }

@@ -69,28 +69,17 @@ pub fn listen(bundle: &Path) -> io::Result<OwnedFd> {
 /// Connects to the container of a bundle.
 ///
 /// Events come until the channel closes, which it does when the process ends or another front takes over.
-pub async fn connect(
-    bundle: &Path,
-) -> Result<(Control, Hello, mpsc::UnboundedReceiver<Event>), ControlError> {
+pub async fn connect(bundle: &Path) -> Result<(Control, Hello, mpsc::UnboundedReceiver<Event>), ControlError> {
     let (_directory, path) = short(bundle).map_err(ControlError::Connect)?;
-    let stream = UnixStream::connect(path)
-        .await
-        .map_err(ControlError::Connect)?;
+    let stream = UnixStream::connect(path).await.map_err(ControlError::Connect)?;
     let mut received = Vec::new();
-    let hello: Hello = next(&stream, &mut received)
-        .await?
-        .ok_or(ControlError::Closed)?;
+    let hello: Hello = next(&stream, &mut received).await?.ok_or(ControlError::Closed)?;
     if hello.version != VERSION {
         return Err(ControlError::Version(hello.version));
     }
     let (events, event_receiver) = mpsc::unbounded_channel();
     let (stream, waiting) = (Arc::new(stream), Arc::new(Waiting::default()));
-    let reader = tokio::spawn(read(
-        Arc::clone(&stream),
-        received,
-        Arc::clone(&waiting),
-        events,
-    ));
+    let reader = tokio::spawn(read(Arc::clone(&stream), received, Arc::clone(&waiting), events));
     let control = Control {
         stream,
         sending: tokio::sync::Mutex::new(()),
@@ -110,16 +99,7 @@ impl Control {
     /// Asks the guest to end within `grace`; one that cannot ends now with 128 + `signal`.
     pub async fn stop(&self, signal: u8, grace: Duration) -> Result<Stopping, ControlError> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        match self
-            .command(
-                Command::Stop {
-                    signal,
-                    grace_millis,
-                },
-                &[],
-            )
-            .await
-        {
+        match self.command(Command::Stop { signal, grace_millis }, &[]).await {
             Ok(_) => Ok(Stopping::Draining),
             Err(ControlError::Closed) => Ok(Stopping::Ended),
             Err(error) => Err(error),
@@ -128,9 +108,7 @@ impl Control {
 
     /// Puts `file` in the place of the one a stream is written to.
     pub async fn output(&self, stream: Stream, file: BorrowedFd<'_>) -> Result<(), ControlError> {
-        self.command(Command::Output { stream }, &[file])
-            .await
-            .map(drop)
+        self.command(Command::Output { stream }, &[file]).await.map(drop)
     }
 
     /// Lets the guest read end of file from its input.
@@ -138,22 +116,14 @@ impl Control {
         self.command(Command::CloseStdin, &[]).await.map(drop)
     }
 
-    async fn command(
-        &self,
-        command: Command,
-        files: &[BorrowedFd<'_>],
-    ) -> Result<State, ControlError> {
+    async fn command(&self, command: Command, files: &[BorrowedFd<'_>]) -> Result<State, ControlError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.waiting.enter(id)?;
-        let sent = self
-            .send(&frame::encode(&Request { id, command })?, files)
-            .await;
+        let sent = self.send(&frame::encode(&Request { id, command })?, files).await;
         if let Err(error) = sent {
             self.waiting.leave(id);
             return match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                    Err(ControlError::Closed)
-                }
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(ControlError::Closed),
                 _ => Err(error.into()),
             };
         }
@@ -171,9 +141,7 @@ impl Control {
             let files = if sent == 0 { files } else { &[] };
             sent += self
                 .stream
-                .async_io(Interest::WRITABLE, || {
-                    wire::send(self.stream.as_fd(), &bytes[sent..], files)
-                })
+                .async_io(Interest::WRITABLE, || wire::send(self.stream.as_fd(), &bytes[sent..], files))
                 .await?;
         }
         Ok(())
@@ -202,10 +170,7 @@ impl Waiting {
     fn enter(&self, id: u64) -> Result<oneshot::Receiver<Answer>, ControlError> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting
-            .as_mut()
-            .ok_or(ControlError::Closed)?
-            .insert(id, sender);
+        waiting.as_mut().ok_or(ControlError::Closed)?.insert(id, sender);
         Ok(receiver)
     }
 
@@ -248,10 +213,7 @@ async fn read(
     waiting.close();
 }
 
-async fn next<T: serde::de::DeserializeOwned>(
-    stream: &UnixStream,
-    received: &mut Vec<u8>,
-) -> io::Result<Option<T>> {
+async fn next<T: serde::de::DeserializeOwned>(stream: &UnixStream, received: &mut Vec<u8>) -> io::Result<Option<T>> {
     loop {
         if let Some(message) = frame::decode(received)? {
             return Ok(Some(message));

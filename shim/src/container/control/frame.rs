@@ -47,13 +47,7 @@ mod tests {
 
     #[test]
     fn a_message_in_pieces_is_decoded_when_its_last_byte_is_there() {
-        let request = Request {
-            id: 7,
-            command: Command::Stop {
-                signal: 15,
-                grace_millis: 30_000,
-            },
-        };
+        let request = Request { id: 7, command: Command::Stop { signal: 15, grace_millis: 30_000 } };
         let bytes = encode(&request).unwrap();
         let mut received = Vec::new();
         for byte in &bytes[..bytes.len() - 1] {
@@ -74,8 +68,7 @@ mod tests {
 
     #[test]
     fn an_unknown_command_is_refused() {
-        let mut received =
-            encode(&serde_json::json!({"id": 1, "command": {"format": {}}})).unwrap();
+        let mut received = encode(&serde_json::json!({"id": 1, "command": {"format": {}}})).unwrap();
         assert!(decode::<Request>(&mut received).is_err());
     }
 }

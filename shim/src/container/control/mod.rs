@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 mod client;
 mod frame;
+pub(crate) mod serve;
 
 pub use client::{Control, ControlError, Stopping, connect, listen};
 
