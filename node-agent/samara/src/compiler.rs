@@ -1,0 +1,36 @@
+//! The agent's compiler: the runtime's worker process and code cache.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use samara_agent::{Compile, CompileError};
+use samara_runtime::CodeCache;
+use samara_runtime::code;
+
+/// Compiles in a limited child of this executable.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    cache: CodeCache,
+    exe: PathBuf,
+}
+
+impl Compiler {
+    /// With the cache that the fronts of this root directory load from.
+    pub(crate) fn new(root_dir: &Path, exe: PathBuf) -> Result<Self> {
+        let dir = root_dir.join("code");
+        let cache = CodeCache::open(&dir).with_context(|| format!("open the code cache {}", dir.display()))?;
+        Ok(Self { cache, exe })
+    }
+}
+
+#[async_trait]
+impl Compile for Compiler {
+    async fn ensure(&self, wasm: File, digest: &str) -> Result<(), CompileError> {
+        match code::ensure(&self.cache, &self.exe, wasm, digest).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(CompileError { reason: format!("{:#}", anyhow::Error::from(error)) }),
+        }
+    }
+}

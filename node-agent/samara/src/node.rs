@@ -1,0 +1,38 @@
+//! `samara node`: the agent, with what only this binary can give it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use samara_agent::Deps;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::compiler::Compiler;
+use crate::images::install_tls;
+
+pub(crate) use samara_agent::args::NodeArgs;
+
+/// Runs until asked to stop. The pods go on.
+pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
+    install_tls();
+    let config = args.into_config()?;
+    let exe = std::env::current_exe().context("find this program's own file")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping; the pods go on");
+            stop.cancel();
+        });
+        let compile = Arc::new(Compiler::new(&config.root_dir, exe.clone())?);
+        samara_agent::run(config, Deps { compile, shim_exe: exe, shutdown }).await?;
+        anyhow::Ok(ExitCode::SUCCESS)
+    })
+}
