@@ -11,6 +11,7 @@
 //! 6. [`load`] asks a Service without pause and never forgives.
 
 pub mod cluster;
+pub mod crooked;
 pub mod forward;
 pub mod host;
 pub mod kubectl;

@@ -215,6 +215,16 @@ impl Node {
         Ok(())
     }
 
+    /// Pulls the cable: the node reaches nobody, and nobody the node.
+    pub fn unplug(&self, cluster: &Cluster) -> Result<()> {
+        cluster.site().namespace().ip(&format!("link set {} down\n", port(self.ip)))
+    }
+
+    /// Puts it back.
+    pub fn plug_back(&self, cluster: &Cluster) -> Result<()> {
+        cluster.site().namespace().ip(&format!("link set {} up\n", port(self.ip)))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
         self.agent.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -242,10 +252,15 @@ fn next_index() -> u16 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// The node's port of the bridge.
+fn port(ip: Ipv4Addr) -> String {
+    let [.., high, low] = ip.octets();
+    format!("node{high}-{low}")
+}
+
 /// A cable from the node's `eth0` to the bridge.
 fn plug_in(control_plane: &Namespace, node: &Namespace, ip: Ipv4Addr) -> Result<()> {
-    let [.., high, low] = ip.octets();
-    let port = format!("node{high}-{low}");
+    let port = port(ip);
     control_plane.ip(&format!(
         "link add {port} type veth peer name eth0 netns {node}\n\
          link set {port} master br0\n\

@@ -184,7 +184,19 @@ impl Scene {
     /// Waits until a pod's log holds a text, and returns the log.
     pub async fn log_with(&self, pod: &str, text: &str) -> Result<String> {
         until(format!("the log of {pod} holds {text:?}"), PATIENCE, async || {
-            let log = self.log(pod, &LogParams::default()).await?;
+            // Before the container runs, asking for its log is an error.
+            let log = self.log(pod, &LogParams::default()).await.unwrap_or_else(|error| format!("{error:#}"));
+            Ok(if log.contains(text) { Seen::Yes(log) } else { Seen::NotYet(log) })
+        })
+        .await
+    }
+
+    /// The same for one of a pod's containers.
+    pub async fn container_log_with(&self, pod: &str, container: &str, text: &str) -> Result<String> {
+        let params = LogParams { container: Some(container.to_owned()), ..LogParams::default() };
+        until(format!("the log of {pod}/{container} holds {text:?}"), PATIENCE, async || {
+            // Before the container runs, asking for its log is an error.
+            let log = self.log(pod, &params).await.unwrap_or_else(|error| format!("{error:#}"));
             Ok(if log.contains(text) { Seen::Yes(log) } else { Seen::NotYet(log) })
         })
         .await

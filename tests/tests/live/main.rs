@@ -5,6 +5,7 @@
 
 mod l1;
 mod l2;
+mod l3;
 mod trial;
 
 use std::process::ExitCode;
@@ -19,6 +20,6 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Tests wait more than they work.
     args.test_threads.get_or_insert(6);
-    let tests = [l1::tests(), l2::tests()].concat();
+    let tests = [l1::tests(), l2::tests(), l3::tests()].concat();
     trial::run(&args, tests)
 }

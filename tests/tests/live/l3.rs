@@ -1,0 +1,30 @@
+//! The node: how it joins, what a guest has around it, and its own API.
+
+mod access;
+mod api_away;
+mod bad_input;
+mod env;
+mod figures;
+mod hooks;
+mod join;
+mod logs;
+mod streams;
+mod volumes;
+
+use crate::trial::Test;
+
+pub(crate) fn tests() -> Vec<Test> {
+    [
+        join::tests(),
+        env::tests(),
+        volumes::tests(),
+        hooks::tests(),
+        access::tests(),
+        streams::tests(),
+        logs::tests(),
+        figures::tests(),
+        bad_input::tests(),
+        api_away::tests(),
+    ]
+    .concat()
+}

@@ -1,0 +1,91 @@
+//! Hooks and probes by exec and tcp.
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use samara_tests::manifest::PodSpec;
+use samara_tests::scene::{PATIENCE, Scene, container_state};
+use samara_tests::wait::{Seen, until};
+use serde_json::json;
+
+use crate::trial::tests;
+
+tests![
+    a_post_start_command_runs_before_the_pod_is_ready,
+    a_post_start_command_that_fails_ends_the_container,
+    a_pre_stop_command_runs_before_the_end,
+    an_exec_probe_decides_by_its_exit_code,
+    a_tcp_probe_waits_for_the_guests_socket,
+];
+
+fn toolbox(fields: serde_json::Value) -> PodSpec {
+    PodSpec::of("toolbox").main(fields)
+}
+
+async fn a_post_start_command_runs_before_the_pod_is_ready(scene: &Scene) -> Result<()> {
+    let fields = json!({
+        "lifecycle": { "postStart": { "exec": { "command": ["mkdir", "/data/started"] } } },
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+    });
+    scene
+        .create::<Pod>(toolbox(fields).set(json!({ "volumes": [{ "name": "data", "emptyDir": {} }] })).pod("box"))
+        .await?;
+    scene.ready("box").await?;
+    let listed = scene.kubectl(&["exec", "box", "--", "ls", "/data"]).await?;
+    ensure!(listed.contains("started"), "{listed:?}");
+    Ok(())
+}
+
+async fn a_post_start_command_that_fails_ends_the_container(scene: &Scene) -> Result<()> {
+    let fields = json!({ "lifecycle": { "postStart": { "exec": { "command": ["false"] } } } });
+    scene.create::<Pod>(toolbox(fields).pod("box")).await?;
+    let message = scene.event("box", "FailedPostStartHook").await?;
+    ensure!(message.contains("PostStartHook failed"), "{message}");
+    scene
+        .pod_until("box", "was restarted", |pod| {
+            container_state(pod, "toolbox").is_some_and(|status| status.restart_count > 0)
+        })
+        .await?;
+    Ok(())
+}
+
+async fn a_pre_stop_command_runs_before_the_end(scene: &Scene) -> Result<()> {
+    let dir = scene.cluster().site().data_dir().join(format!("hook-{}", scene.namespace()));
+    let fields = json!({
+        "lifecycle": { "preStop": { "exec": { "command": ["mkdir", "/data/stopped"] } } },
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+        "securityContext": { "runAsUser": 0 },
+    });
+    let volumes = json!({ "volumes": [{ "name": "data", "hostPath": { "path": dir, "type": "DirectoryOrCreate" } }] });
+    scene.create::<Pod>(toolbox(fields).set(volumes).pod("box")).await?;
+    scene.ready("box").await?;
+    scene.api::<Pod>().delete("box", &DeleteParams::default()).await?;
+    until("the hook has run", PATIENCE, async || Ok(Seen::when(dir.join("stopped").is_dir(), "no directory"))).await
+}
+
+async fn an_exec_probe_decides_by_its_exit_code(scene: &Scene) -> Result<()> {
+    let fields = json!({
+        "readinessProbe": { "exec": { "command": ["cat", "/data/ready"] }, "periodSeconds": 1, "timeoutSeconds": 5 },
+        "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
+    });
+    let dir = scene.cluster().site().data_dir().join(format!("probe-{}", scene.namespace()));
+    let volumes = json!({ "volumes": [{ "name": "data", "hostPath": { "path": dir, "type": "DirectoryOrCreate" } }] });
+    scene.create::<Pod>(toolbox(fields).set(volumes).pod("box")).await?;
+    let message = scene.event("box", "Unhealthy").await?;
+    ensure!(message.starts_with("Readiness probe failed:"), "{message}");
+    std::fs::write(dir.join("ready"), "yes").context("make it ready")?;
+    scene.ready("box").await?;
+    Ok(())
+}
+
+async fn a_tcp_probe_waits_for_the_guests_socket(scene: &Scene) -> Result<()> {
+    scene.apply_sample("tcp-echo").await?;
+    let pod = scene.ready("tcp-echo").await?;
+    let status = container_state(&pod, "tcp-echo").context("no status")?;
+    ensure!(status.restart_count == 0 && status.started == Some(true), "{status:?}");
+    let deaf = json!({ "readinessProbe": { "tcpSocket": { "port": 7001 }, "periodSeconds": 1 } });
+    scene.create::<Pod>(PodSpec::of("tcp-echo").main(deaf).pod("deaf")).await?;
+    let message = scene.event("deaf", "Unhealthy").await?;
+    ensure!(message.contains("connection refused"), "{message}");
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! exec and attach.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, TerminalSize};
+use samara_tests::manifest::PodSpec;
+use samara_tests::scene::{PATIENCE, Scene};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+use crate::trial::tests;
+
+tests![
+    exec_returns_the_commands_output_and_exit_code,
+    exec_keeps_output_and_errors_apart,
+    exec_passes_standard_input_to_its_end,
+    exec_passes_megabytes_unharmed,
+    exec_of_an_unknown_command_says_so,
+    exec_gives_a_terminal_and_its_size,
+    exec_has_the_containers_environment_and_files,
+    attach_shows_what_the_guest_prints,
+];
+
+async fn toolbox(scene: &Scene) -> Result<()> {
+    let fields = json!({ "env": [{ "name": "COLOUR", "value": "blue" }] });
+    scene.create::<Pod>(PodSpec::of("toolbox").main(fields).pod("box")).await?;
+    scene.ready("box").await.map(drop)
+}
+
+async fn exec_returns_the_commands_output_and_exit_code(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let output = scene.kubectl(&["exec", "box", "--", "echo", "two", "words"]).await?;
+    ensure!(output == "two words\n", "{output:?}");
+    let failed =
+        scene.cluster().kubectl().command(&["-n", scene.namespace(), "exec", "box", "--", "false"]).output().await?;
+    ensure!(failed.status.code() == Some(1), "exit code {:?}", failed.status.code());
+    let text = String::from_utf8_lossy(&failed.stderr);
+    ensure!(text.contains("command terminated with exit code 1"), "{text}");
+    Ok(())
+}
+
+async fn exec_keeps_output_and_errors_apart(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let args = ["-n", scene.namespace(), "exec", "box", "--", "cat", "/no/such/file"];
+    let output = scene.cluster().kubectl().command(&args).output().await?;
+    ensure!(output.stdout.is_empty(), "on stdout: {:?}", String::from_utf8_lossy(&output.stdout));
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(text.contains("/no/such/file"), "on stderr: {text:?}");
+    Ok(())
+}
+
+async fn exec_passes_standard_input_to_its_end(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let args = ["-n", scene.namespace(), "exec", "-i", "box", "--", "cat"];
+    let output = scene.cluster().kubectl().input(&args, "first\nsecond\n").await?;
+    ensure!(output == "first\nsecond\n", "{output:?}");
+    Ok(())
+}
+
+async fn exec_passes_megabytes_unharmed(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let text: String = (0..200_000).map(|line| format!("line {line:>20}\n")).collect();
+    let args = ["-n", scene.namespace(), "exec", "-i", "box", "--", "cat"];
+    let output = scene.cluster().kubectl().input(&args, &text).await?;
+    ensure!(output == text, "{} bytes came back of {}", output.len(), text.len());
+    Ok(())
+}
+
+async fn exec_of_an_unknown_command_says_so(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let error = scene.kubectl(&["exec", "box", "--", "no-such-command"]).await.err().context("it must fail")?;
+    ensure!(format!("{error:#}").contains("no-such-command"), "{error:#}");
+    Ok(())
+}
+
+async fn exec_gives_a_terminal_and_its_size(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let params = AttachParams::interactive_tty();
+    let mut attached = scene.api::<Pod>().exec("box", ["cat"], &params).await.context("exec")?;
+    let mut size = attached.terminal_size().context("a terminal has a size")?;
+    futures::SinkExt::send(&mut size, TerminalSize { width: 120, height: 40 }).await?;
+    let mut stdin = attached.stdin().context("stdin")?;
+    let mut stdout = attached.stdout().context("stdout")?;
+    stdin.write_all(b"to the terminal\n").await?;
+    let mut seen = String::new();
+    let echoed = async {
+        let mut buffer = [0; 256];
+        // A terminal echoes what is typed, with a carriage return; then the command writes it again.
+        while seen.matches("to the terminal\r\n").count() < 2 {
+            let count = stdout.read(&mut buffer).await?;
+            ensure!(count > 0, "the stream ended");
+            seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        Ok(())
+    };
+    let outcome = tokio::time::timeout(PATIENCE, echoed).await;
+    ensure!(matches!(outcome, Ok(Ok(()))), "{outcome:?}; seen {seen:?}");
+    // Ctrl-D ends the input.
+    stdin.write_all(&[4]).await?;
+    tokio::time::timeout(PATIENCE, attached.join()).await.context("the command does not end on Ctrl-D")??;
+    Ok(())
+}
+
+async fn exec_has_the_containers_environment_and_files(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let env = scene.kubectl(&["exec", "box", "--", "env"]).await?;
+    ensure!(env.contains("COLOUR=blue\n") && env.contains("KUBERNETES_SERVICE_HOST="), "{env}");
+    scene.kubectl(&["exec", "box", "--", "mkdir", "/made-by-one"]).await?;
+    let listed = scene.kubectl(&["exec", "box", "--", "ls", "/"]).await?;
+    ensure!(listed.contains("made-by-one"), "the next exec does not see it: {listed}");
+    Ok(())
+}
+
+async fn attach_shows_what_the_guest_prints(scene: &Scene) -> Result<()> {
+    scene.apply_sample("spin-cpu").await?;
+    scene.ready("spin-cpu").await?;
+    let mut attach = scene
+        .cluster()
+        .kubectl()
+        .command(&["-n", scene.namespace(), "attach", "spin-cpu"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(attach.stdout.take().context("a pipe was asked for")?).lines();
+    let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.context("nothing is shown")??;
+    ensure!(line.as_deref().is_some_and(|line| line.starts_with("spin-cpu: ")), "{line:?}");
+    attach.kill().await?;
+    Ok(())
+}
