@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::kubectl::Kubectl;
 use crate::site::Site;
-use crate::site::process::Process;
+use crate::site::process::{Process, ProcessId};
 use crate::wait::{Seen, until};
 use addresses::{CONTROL_PLANE, KUBERNETES_SERVICE, PREFIX};
 use pki::{Identity, Pki};
@@ -143,6 +143,12 @@ impl Cluster {
     /// An error if any of its programs has ended.
     pub fn check(&self) -> Result<()> {
         check(&mut self.processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Its programs' processes.
+    pub fn processes(&self) -> Vec<ProcessId> {
+        let processes = self.processes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        processes.iter().map(Process::id).collect()
     }
 
     /// Its logs.
