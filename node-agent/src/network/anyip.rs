@@ -222,7 +222,7 @@ mod tests {
                 })
                 .join()
         });
-        drop(rustix::mount::unmount(dir.path().join("netns/pods"), rustix::mount::UnmountFlags::DETACH));
+        let _ = rustix::mount::unmount(dir.path().join("netns/pods"), rustix::mount::UnmountFlags::DETACH);
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }

@@ -96,16 +96,18 @@ pub fn start(
     Ok(pods)
 }
 
-/// `spec.podCIDRs`, or the older `spec.podCIDR`.
+/// The node's own setting, else `spec.podCIDRs`, or the older `spec.podCIDR`.
 fn pod_cidrs(node: &OwnNode, tasks: &TaskTracker, shutdown: &CancellationToken) -> watch::Receiver<Vec<String>> {
     let (sender, receiver) = watch::channel(Vec::new());
     let mut objects = node.watch();
+    let set = node.config().pod_cidr.as_ref().map(|ranges| ranges.split(',').map(str::to_owned).collect::<Vec<_>>());
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
         loop {
-            let ranges = objects.borrow_and_update().as_ref().and_then(|node| node.spec.clone()).map(|spec| {
+            let assigned = objects.borrow_and_update().as_ref().and_then(|node| node.spec.clone()).map(|spec| {
                 spec.pod_cidrs.filter(|all| !all.is_empty()).unwrap_or_else(|| spec.pod_cidr.into_iter().collect())
             });
+            let ranges = set.clone().or(assigned);
             sender.send_if_modified(|known| {
                 let ranges = ranges.unwrap_or_default();
                 let changed = *known != ranges;

@@ -32,3 +32,6 @@ pub use context::Context;
 pub use dispatch::Evict;
 pub use identity::PodRef;
 pub use table::{Pods, Running};
+
+#[cfg(test)]
+mod tests;

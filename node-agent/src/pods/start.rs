@@ -1,9 +1,11 @@
 //! Starts one attempt: image, environment, mounts, spec, bundle, front. A failure says what the container waits for.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use samara_core::admission::unsupported;
@@ -61,7 +63,11 @@ impl NotStarted {
 pub(super) async fn start(start: Start) -> Happened {
     let name = start.action.name.clone();
     let span = debug_span!("start", container = name, attempt = start.action.attempt);
-    match attempt(&start).instrument(span).await {
+    // A bug on the way must not leave the container in the state of being started for ever.
+    let attempted = AssertUnwindSafe(attempt(&start)).catch_unwind().instrument(span).await.unwrap_or_else(|_| {
+        Err(NotStarted::because(waiting::CREATE_CONTAINER_ERROR, "internal error: see the agent's log", LONG_RETRY))
+    });
+    match attempted {
         Ok(started) => Happened::Started(Box::new(started)),
         Err(NotStarted::CalledOff) => Happened::CalledOff { name },
         Err(NotStarted::Waiting { reason, message, retry_at }) => {

@@ -1,0 +1,131 @@
+//! An API server that knows one namespace: ConfigMaps that come and go, and what the node tells of its pod.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::BroadcastStream;
+
+/// What it was told, newest last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    pub(super) statuses: Vec<Value>,
+    /// Reason and message.
+    pub(super) events: Vec<(String, String)>,
+    pub(super) deletes: usize,
+}
+
+/// The scripted API server.
+#[derive(Clone)]
+pub(super) struct FakeApi {
+    config_maps: Arc<Mutex<BTreeMap<String, Value>>>,
+    changes: broadcast::Sender<String>,
+    told: watch::Sender<Told>,
+    /// Requests are refused while this is set.
+    away: Arc<Mutex<bool>>,
+}
+
+impl FakeApi {
+    pub(super) fn new() -> Self {
+        Self {
+            config_maps: Arc::default(),
+            changes: broadcast::Sender::new(16),
+            told: watch::Sender::default(),
+            away: Arc::default(),
+        }
+    }
+
+    pub(super) fn client(&self) -> kube::Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        });
+        kube::Client::new(service, "shop")
+    }
+
+    pub(super) fn told(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
+    }
+
+    pub(super) fn set_away(&self, away: bool) {
+        *self.away.lock().unwrap() = away;
+    }
+
+    pub(super) fn put_config_map(&self, name: &str, data: Value) {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": data,
+            "metadata": { "name": name, "namespace": "shop", "resourceVersion": "2" },
+        });
+        let known = self.config_maps.lock().unwrap().insert(name.to_owned(), map.clone()).is_some();
+        let kind = if known { "MODIFIED" } else { "ADDED" };
+        drop(self.changes.send(json!({ "type": kind, "object": map }).to_string()));
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let sent: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let path = parts.uri.path().to_owned();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        if *self.away.lock().unwrap() {
+            return Ok(respond(StatusCode::SERVICE_UNAVAILABLE, &json!({ "kind": "Status", "code": 503, "message": "away" })));
+        }
+        let last = path.rsplit('/').next().unwrap_or_default();
+        Ok(match (&parts.method, last) {
+            (&Method::GET, "configmaps") if query.contains("watch=") => self.watch(),
+            (&Method::GET, _) if query.contains("watch=") => endless(futures::stream::pending().boxed()),
+            (&Method::GET, "configmaps") => {
+                let name = query.split("metadata.name%3D").nth(1).and_then(|rest| rest.split('&').next());
+                let all = self.config_maps.lock().unwrap();
+                respond(StatusCode::OK, &list("ConfigMapList", all.get(name.unwrap_or_default()).into_iter().collect()))
+            }
+            (&Method::GET, "services") => respond(StatusCode::OK, &list("ServiceList", Vec::new())),
+            (&Method::GET, "secrets") => respond(StatusCode::OK, &list("SecretList", Vec::new())),
+            (&Method::PATCH, "status") => {
+                self.told.send_modify(|told| told.statuses.push(sent["status"].clone()));
+                respond(StatusCode::OK, &json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {} }))
+            }
+            (&Method::POST, "events") | (&Method::PATCH, _) => {
+                let text = |field: &str| sent[field].as_str().unwrap_or_default().to_owned();
+                self.told.send_modify(|told| told.events.push((text("reason"), text("message"))));
+                respond(StatusCode::CREATED, &json!({ "apiVersion": "v1", "kind": "Event", "metadata": {}, "involvedObject": {} }))
+            }
+            (&Method::DELETE, _) => {
+                assert_eq!(sent["gracePeriodSeconds"], 0);
+                assert_eq!(sent["preconditions"]["uid"], "uid-1");
+                self.told.send_modify(|told| told.deletes += 1);
+                respond(StatusCode::OK, &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" }))
+            }
+            (method, _) => panic!("unexpected {method} {path}?{query}"),
+        })
+    }
+
+    fn watch(&self) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+        let lines = BroadcastStream::new(self.changes.subscribe());
+        endless(lines.filter_map(|line| async { Some(format!("{}\n", line.ok()?)) }).boxed())
+    }
+}
+
+fn list(kind: &str, items: Vec<&Value>) -> Value {
+    json!({ "apiVersion": "v1", "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items })
+}
+
+fn respond(status: StatusCode, body: &Value) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let body = Full::new(Bytes::from(body.to_string()));
+    Response::builder().status(status).body(UnsyncBoxBody::new(body)).unwrap()
+}
+
+fn endless(lines: futures::stream::BoxStream<'static, String>) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let frames = lines.map(|line| Ok(Frame::data(Bytes::from(line))));
+    Response::new(UnsyncBoxBody::new(StreamBody::new(frames)))
+}

@@ -1,0 +1,8 @@
+//! A pod's worker with everything real around it but three: the API server, the registry and the front are scripted, behind
+//! their real protocols, so that they can fail on cue.
+
+mod api;
+mod front;
+mod lives;
+mod registry;
+mod scene;
