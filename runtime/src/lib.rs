@@ -10,10 +10,12 @@
 pub mod code;
 mod engine;
 mod exit;
+pub mod fork;
 mod fs;
 mod guest;
 mod host;
 mod http;
+mod net;
 mod program;
 mod stdio;
 mod stop;

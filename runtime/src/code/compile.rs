@@ -143,7 +143,8 @@ fn outcome(
     if exited == Some(i32::from(REFUSED)) {
         return Err(CompileError::Refused(message));
     }
-    if message.contains("memory allocation of") || message.contains("Cannot allocate memory") {
+    const NO_MEMORY: [&str; 3] = ["memory allocation of", "Cannot allocate memory", "Resource temporarily unavailable"];
+    if NO_MEMORY.iter().any(|text| message.contains(text)) {
         return Err(CompileError::Limit(format!("{} MiB of memory", limits.memory >> 20)));
     }
     if matches!(signal, Some(SIGXCPU | SIGKILL)) {

@@ -44,6 +44,13 @@ impl Root {
         name(dir)?.strip_prefix(name(&self.0)?).ok().map(Path::to_owned)
     }
 
+    /// Opens a file for our own reading, as the guest would find it.
+    pub(crate) fn open_file(&self, path: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(&*self.0, path, flags, Mode::empty(), inside)?.into())
+    }
+
     /// Text of the symlink at a resolved path.
     pub(super) fn read_link(&self, resolved: &str) -> io::Result<String> {
         let (parent, name) = self.parent(resolved)?;

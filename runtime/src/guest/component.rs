@@ -10,16 +10,16 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::end::End;
 use super::memory::Share;
-use super::surroundings::{FileCalls, Surroundings};
+use super::surroundings::{FileCalls, Local, Surroundings};
 use crate::fs::{self, Root, RootedComponent};
-use crate::http::Outbound;
+use crate::net::{self, Net, Networked};
 use crate::{Exit, Stop, World};
 
 /// State of one instance.
 pub(crate) struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
+    local: Local,
     table: ResourceTable,
     root: Root,
     memory: Share,
@@ -29,13 +29,13 @@ pub(crate) struct State {
 const HANDLES: usize = 100_000;
 
 impl State {
-    pub(crate) fn new(surroundings: &Surroundings, files: FileCalls) -> wasmtime::Result<Self> {
+    pub(crate) fn new(surroundings: &Surroundings, local: &Local, files: FileCalls) -> wasmtime::Result<Self> {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         Ok(Self {
             wasi: surroundings.wasi(files)?.build(),
             http: WasiHttpCtx::new(),
-            outbound: Outbound,
+            local: local.clone(),
             table,
             root: surroundings.root.clone(),
             memory: surroundings.budget.share(),
@@ -64,13 +64,19 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.local.outbound }
     }
 }
 
 impl RootedComponent for State {
     fn root(&self) -> Root {
         self.root.clone()
+    }
+}
+
+impl Networked for State {
+    fn net(&mut self) -> &mut Net {
+        &mut self.local.net
     }
 }
 
@@ -81,13 +87,14 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     linker.allow_shadowing(true);
     fs::shadow_component(&mut linker)?;
+    net::shadow(&mut linker)?;
     Ok(linker)
 }
 
 /// Runs `wasi:cli/run` to its end.
 pub(crate) fn run(command: &CommandPre<State>, engine: &Engine, world: World, stop: &Stop) -> Exit {
     super::alone(world, stop, async |surroundings: &Surroundings| {
-        let mut store = State::new(surroundings, FileCalls::OnThread)?.store(engine);
+        let mut store = State::new(surroundings, &surroundings.local(), FileCalls::OnThread)?.store(engine);
         let instance = command.instantiate_async(&mut store).await?;
         let result = instance.wasi_cli_run().call_run(&mut store).await?;
         Ok(End::Exited(if result.is_ok() { 0 } else { 1 }))

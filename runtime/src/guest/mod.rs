@@ -6,7 +6,7 @@ pub(crate) mod memory;
 pub(crate) mod module;
 mod surroundings;
 
-pub(crate) use surroundings::{FileCalls, Surroundings};
+pub(crate) use surroundings::{FileCalls, Local, Surroundings};
 
 use crate::{Exit, Stop, World};
 use end::End;

@@ -2,15 +2,19 @@
 
 use rand::Rng as _;
 use std::io;
+use std::sync::Arc;
 
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::memory::Budget;
 use crate::fs::Root;
+use crate::http::{Outbound, Trust};
+use crate::net::{Identity, Net, Use, hickory};
 use crate::stdio::{Input, Sink};
-use crate::{Stop, World};
+use crate::{Dns, OnListen, Stop, World};
 
 /// A [`World`] whose files are open and whose counters run: all instances of the process are made from it.
 #[derive(Debug)]
@@ -24,6 +28,17 @@ pub(crate) struct Surroundings {
     stdout: Sink,
     pub(crate) stderr: Sink,
     pub(crate) budget: Budget,
+    identity: Arc<Identity>,
+    dns: Dns,
+    on_listen: Option<OnListen>,
+    trust: Arc<Trust>,
+}
+
+/// What all instances on one runtime share.
+#[derive(Debug, Clone)]
+pub(crate) struct Local {
+    pub(crate) net: Net,
+    pub(crate) outbound: Outbound,
 }
 
 /// Whether a host call may block the thread it runs on.
@@ -44,11 +59,16 @@ impl Surroundings {
         if cwd != "/" && !env.iter().any(|(name, _)| name == "PWD") {
             env.push(("PWD".into(), cwd.clone()));
         }
+        let root = Root::open(&world.root)?;
         Ok(Self {
+            identity: Arc::new(Identity::new(&world.network)),
+            dns: world.network.dns,
+            on_listen: world.on_listen,
+            trust: Arc::new(Trust::new(root.clone(), &env)),
             args: world.args,
             env,
             cwd,
-            root: Root::open(&world.root)?,
+            root,
             root_path: world.root,
             stdin: Input::new(world.stdin, terminal, stop.stdin_closed()),
             stdout: Sink::new(world.stdout, terminal),
@@ -57,10 +77,18 @@ impl Surroundings {
         })
     }
 
+    /// For a runtime of its own.
+    pub(crate) fn local(&self) -> Local {
+        let resolver = hickory(&self.dns, Arc::clone(&self.identity));
+        let outbound = Outbound::new(Arc::clone(&self.identity), Arc::clone(&resolver), Arc::clone(&self.trust));
+        Local { net: Net::new(Arc::clone(&self.identity), resolver, self.on_listen.clone()), outbound }
+    }
+
     /// The sandbox: `/` and its volumes, arguments, environment, streams, clocks, random numbers of the kernel. No
     /// network beyond what the socket layer gives.
     pub(crate) fn wasi(&self, files: FileCalls) -> wasmtime::Result<WasiCtxBuilder> {
         let mut wasi = WasiCtxBuilder::new();
+        let identity = Arc::clone(&self.identity);
         wasi.allow_blocking_current_thread(files == FileCalls::OnThread)
             .args(&self.args)
             .envs(&self.env)
@@ -72,11 +100,23 @@ impl Surroundings {
             .insecure_random(kernel())
             .insecure_random_seed(u128::from(kernel().next_u64()) << 64 | u128::from(kernel().next_u64()))
             .preopened_dir(&self.root_path, "/", FsPerms::ReadWrite)?
-            .inherit_network()
+            .socket_addr_check(move |address, use_| {
+                let allowed = identity.may_use(address, side(use_));
+                Box::pin(async move { allowed })
+            })
             .allow_ip_name_lookup(true)
             .allow_tcp(true)
             .allow_udp(true);
         Ok(wasi)
+    }
+}
+
+fn side(use_: SocketAddrUse) -> Use {
+    match use_ {
+        SocketAddrUse::TcpBind | SocketAddrUse::TcpListen | SocketAddrUse::UdpBind => Use::Local,
+        SocketAddrUse::TcpAccept | SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
+            Use::Remote
+        }
     }
 }
 

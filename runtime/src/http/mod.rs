@@ -11,13 +11,16 @@
 //! is answered 504. When every worker computes past the time limit the process ends ([`watch`]).
 
 mod answer;
+mod dial;
 mod drain;
 mod listen;
 mod outbound;
 mod queue;
 mod server;
+mod trust;
 mod watch;
 mod worker;
 
 pub(crate) use outbound::Outbound;
 pub(crate) use server::serve;
+pub(crate) use trust::Trust;

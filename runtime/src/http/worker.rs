@@ -17,7 +17,7 @@ use super::watch::Watch;
 use crate::Exit;
 use crate::guest::component::State;
 use crate::guest::end::End;
-use crate::guest::{FileCalls, Surroundings};
+use crate::guest::{FileCalls, Local, Surroundings};
 
 /// What all workers share.
 pub(super) struct Guests {
@@ -45,14 +45,15 @@ pub(super) fn start(guests: Arc<Guests>, worker: usize) -> io::Result<()> {
 }
 
 async fn work(guests: Arc<Guests>, worker: usize) {
+    let local = guests.surroundings.local();
     loop {
         // The semaphore is never closed.
         let Ok(room) = Arc::clone(&guests.room).acquire_owned().await else { return };
         let Some(job) = guests.queue.pull().await else { return };
-        let guests = Arc::clone(&guests);
+        let (guests, local) = (Arc::clone(&guests), local.clone());
         tokio::spawn(async move {
             let name = job.name();
-            guests.watch.observe(worker, &name, guests.attend(job, &name)).await;
+            guests.watch.observe(worker, &name, guests.attend(job, &name, &local)).await;
             drop(room);
         });
     }
@@ -60,7 +61,7 @@ async fn work(guests: Arc<Guests>, worker: usize) {
 
 impl Guests {
     /// One request, until the guest returns or nobody wants its answer.
-    async fn attend(&self, job: Job, name: &str) {
+    async fn attend(&self, job: Job, name: &str, local: &Local) {
         let reply = job.reply.clone();
         let gone = job.gone.clone();
         let abandoned = async {
@@ -71,7 +72,7 @@ impl Guests {
             }
         };
         let end = tokio::select! {
-            result = self.call(job) => match result {
+            result = self.call(job, local) => match result {
                 Ok(()) if reply.is_sent() => return,
                 Ok(()) => self.failure(name, "the guest returned without an answer"),
                 Err(error) => self.end(name, &error),
@@ -85,9 +86,9 @@ impl Guests {
         }
     }
 
-    async fn call(&self, job: Job) -> wasmtime::Result<()> {
+    async fn call(&self, job: Job, local: &Local) -> wasmtime::Result<()> {
         let Job { request, reply, gone: _ } = job;
-        let mut store = State::new(&self.surroundings, FileCalls::OnPool)?.store(&self.engine);
+        let mut store = State::new(&self.surroundings, local, FileCalls::OnPool)?.store(&self.engine);
         let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let answered = move |result: Result<_, _>| match result {
             Ok(response) => drop(reply.send(response)),

@@ -7,9 +7,13 @@ use std::process::ExitCode;
 mod commands;
 mod compile;
 mod files;
+mod fork;
 mod guest;
 mod http;
 mod limits;
+mod namespace;
+mod network;
+mod outbound;
 mod wasm;
 
 /// Makes a list of trials from functions; each is named by its own name.
@@ -30,10 +34,22 @@ fn main() -> ExitCode {
     if name == samara_runtime::code::worker::NAME {
         return samara_runtime::code::worker::main();
     }
+    if name == fork::ZYGOTE {
+        return fork::zygote();
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     if !arguments.list {
         wasm::build();
     }
-    let trials = [commands::trials(), compile::trials(), files::trials(), http::trials(), limits::trials()];
+    let trials = [
+        commands::trials(),
+        compile::trials(),
+        files::trials(),
+        fork::trials(),
+        http::trials(),
+        limits::trials(),
+        network::trials(),
+        outbound::trials(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
