@@ -13,7 +13,7 @@ use super::error::TaskError;
 use super::events::{Event, Events};
 use super::phase::{IllegalStep, Phase, Step};
 use super::signals::{Meaning, meaning};
-use crate::container::control::{self, Control, State, Stopping};
+use crate::container::control::{self, Control, ControlError, State, Stopping};
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
 use samara_shim_client::cgroup::Cgroup;
 
@@ -210,8 +210,12 @@ impl Process {
         let (id, exec_id) = (self.record.id.clone(), self.record.exec_id.clone());
         self.events.publish(Event::Start { id, exec_id, pid });
         let control = self.control().await?;
-        let state: State = control.start().await?;
-        tracing::debug!(process = self.name(), pid, ?state, "started");
+        match control.start().await {
+            // A short guest ends before the answer is written.
+            Ok(State::Ready | State::Running | State::Draining) | Err(ControlError::Closed) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tracing::debug!(process = self.name(), pid, "started");
         Ok(pid)
     }
 

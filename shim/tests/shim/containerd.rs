@@ -1,6 +1,6 @@
 //! The shim as containerd calls it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,15 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::bundle::Container;
 use crate::guests;
-use crate::node::{EXE, kill, lives, until};
+use crate::node::{EXE, Node, clean, kill, lives, until};
+
+struct Home(PathBuf);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        clean(&self.0);
+    }
+}
 
 /// containerd's end of the events.
 #[derive(Default, Clone)]
@@ -54,8 +62,8 @@ fn shim(home: &Path, container: &Container, events: &Path, verb: &str) -> Output
 
 #[tokio::test]
 async fn containerd_starts_a_front_hears_events_and_deletes_after_its_death() {
-    let dir = tempfile::Builder::new().prefix("samara-shim-").tempdir().expect("directory");
-    let home = dir.path();
+    let home = Home(tempfile::Builder::new().prefix("samara-shim-").tempdir().expect("directory").keep());
+    let home = home.0.as_path();
     let events = home.join("events.sock");
     let heard = Heard::default();
     let mut server = ttrpc::r#async::Server::new()
@@ -92,10 +100,6 @@ async fn containerd_starts_a_front_hears_events_and_deletes_after_its_death() {
     assert!(!cgroup.exists());
     let again = shim(home, &container, &events, "delete").stdout;
     assert_eq!(DeleteResponse::parse_from_bytes(&again).expect("response").exit_status, 137, "twice is as once");
-    if let Some(parent) = cgroup.parent() {
-        // Other tests' containers may stand in it.
-        let _ = parent.try_remove();
-    }
 }
 
 #[test]
@@ -108,4 +112,14 @@ fn it_tells_its_version_and_what_it_is() {
     let output = Command::new(EXE).arg("dance").output().expect("shim");
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("dance"));
+}
+
+#[tokio::test]
+async fn kubernetes_sandbox_container_waits_until_it_is_told() {
+    let node = Node::start().await;
+    let mut container = Container::with_root(node.home(), &[("/pause", b"\x7fELF")]).args(&["/pause"]);
+    container.annotation("io.kubernetes.cri.container-type", Some("sandbox"));
+    node.run(&container).await;
+    node.shim.kill(&container.id, "", 15, false).await.expect("asked to stop");
+    assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 143);
 }

@@ -67,38 +67,37 @@ impl Node {
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.front_dir().join("front.log")).unwrap_or_default()
     }
-
-    fn bundles(&self) -> Vec<Bundle> {
-        let entries = fs::read_dir(self.home.join("bundles")).into_iter().flatten().flatten();
-        entries.map(|entry| Bundle::new(entry.path())).collect()
-    }
 }
 
-/// Also after a failed test: no process, no cgroup, no file.
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- front.log\n{}", self.log());
         }
-        let lock = fs::read_to_string(self.front_dir().join("lock")).unwrap_or_default();
-        let front = lock.trim().parse().unwrap_or(0);
-        for pid in zygotes(front).into_iter().chain([front]) {
-            kill(pid);
+        clean(&self.home);
+    }
+}
+
+/// Also after a failed test: of all that was made below `home` no process, no cgroup, no file.
+pub(crate) fn clean(home: &Path) {
+    let entries = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    for front in entries(home.join("containerd")).chain([home.join("front")]) {
+        let lock = fs::read_to_string(front.join("lock")).unwrap_or_default();
+        let pid = lock.trim().parse().unwrap_or(0);
+        zygotes(pid).into_iter().chain([pid]).for_each(kill);
+    }
+    let cgroups = Cgroups::detect().expect("cgroups");
+    for bundle in entries(home.join("bundles")).map(Bundle::new) {
+        if let Ok(Some(start)) = bundle.start_record()
+            && matches!(process::open(start.pid, start.start_time), Ok(Some(_)))
+        {
+            kill(start.pid);
         }
-        let cgroups = Cgroups::detect().expect("cgroups");
-        for bundle in self.bundles() {
-            if let Ok(Some(start)) = bundle.start_record()
-                && matches!(process::open(start.pid, start.start_time), Ok(Some(_)))
-            {
-                kill(start.pid);
-            }
-            let id = bundle.dir().file_name().expect("name").to_string_lossy().into_owned();
-            let cgroup = cgroups.group(&format!("/samara-test-{}/{id}", std::process::id())).expect("cgroup");
-            remove(&cgroup);
-        }
-        if let Err(error) = fs::remove_dir_all(&self.home) {
-            eprintln!("remove {}: {error}", self.home.display());
-        }
+        let id = bundle.dir().file_name().expect("name").to_string_lossy().into_owned();
+        remove(&cgroups.group(&format!("/samara-test-{}/{id}", std::process::id())).expect("cgroup"));
+    }
+    if let Err(error) = fs::remove_dir_all(home) {
+        eprintln!("remove {}: {error}", home.display());
     }
 }
 
