@@ -270,6 +270,11 @@ impl Shim {
         answer.map(|answer| answer.shim_pid).map_err(|error| ShimError::of("connect", id, error))
     }
 
+    /// Whether a front is there: one that says it knows no such task is one.
+    pub async fn answers(&self) -> bool {
+        !matches!(self.state("", "").await, Err(ShimError::Unavailable { .. }))
+    }
+
     /// The front ends if it has no task.
     pub async fn shutdown(&self) -> Result<(), ShimError> {
         let request = api::ShutdownRequest::new();

@@ -9,7 +9,6 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
 use crate::client::Shim;
-use crate::error::ShimError;
 
 /// argv[0] under which the binary is a shim.
 pub const SHIM_NAME: &str = "containerd-shim-samara-v1";
@@ -39,8 +38,6 @@ pub enum FrontError {
     Silent { dir: PathBuf },
     #[error("front in {} ended with {status}: {message}", dir.display())]
     Failed { dir: PathBuf, status: std::process::ExitStatus, message: String },
-    #[error(transparent)]
-    Connect(#[from] ShimError),
 }
 
 /// Where a front with this directory listens.
@@ -50,21 +47,34 @@ pub fn socket(dir: &Path) -> PathBuf {
 
 /// Starts a front which goes on without us (own session, own parent), or connects to the one that lives there already.
 pub async fn start_front(config: &FrontConfig) -> Result<Shim, FrontError> {
-    if let Ok(shim) = Shim::connect(&socket(&config.dir)).await {
-        return Ok(shim);
-    }
-    let spawn = |source| FrontError::Spawn { exe: config.exe.clone(), source };
+    let started = async {
+        let mut socket = socket(&config.dir);
+        loop {
+            // One that is dying still takes connections for a moment: only an answer shows that it lives.
+            if let Ok(shim) = Shim::connect(&socket).await
+                && shim.answers().await
+            {
+                return Ok(shim);
+            }
+            socket = spawn(config).await?;
+        }
+    };
+    let silent = |_elapsed| FrontError::Silent { dir: config.dir.clone() };
+    tokio::time::timeout(STARTS_WITHIN, started).await.map_err(silent)?
+}
+
+async fn spawn(config: &FrontConfig) -> Result<PathBuf, FrontError> {
+    let failed = |source| FrontError::Spawn { exe: config.exe.clone(), source };
     let mut command = Command::new(&config.exe);
-    command.arg0(SHIM_NAME).arg("front").arg("--dir").arg(&config.dir);
-    command.envs(&config.env).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(spawn)?;
-    let answered = tokio::time::timeout(STARTS_WITHIN, answer(&mut child)).await;
-    let (line, message, status) =
-        answered.map_err(|_elapsed| FrontError::Silent { dir: config.dir.clone() })?.map_err(spawn)?;
-    if line.trim().is_empty() || !status.success() {
-        return Err(FrontError::Failed { dir: config.dir.clone(), status, message });
+    command.arg0(SHIM_NAME).arg("front").arg("--dir").arg(&config.dir).envs(&config.env);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(failed)?;
+    let (line, message, status) = answer(&mut child).await.map_err(failed)?;
+    match line.trim() {
+        "" => Err(FrontError::Failed { dir: config.dir.clone(), status, message }),
+        line if status.success() => Ok(line.into()),
+        _ => Err(FrontError::Failed { dir: config.dir.clone(), status, message }),
     }
-    Ok(Shim::connect(Path::new(line.trim())).await?)
 }
 
 /// The line it prints; then the starter ends and leaves the front running.

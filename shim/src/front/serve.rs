@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use containerd_shim_protos::shim_async::create_task;
 use rustix::fs::{FlockOperation, flock};
@@ -30,6 +31,9 @@ const TASK_V2: &str = "containerd.task.v2.Task";
 /// Environment: a filter for the log (`debug`, `samara_shim=trace`).
 const LOG: &str = "SAMARA_LOG";
 
+/// How long another front may take to serve or to end.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Why a front cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -53,8 +57,7 @@ pub(super) fn serve(dir: &Path, publish: Option<Publish>) -> Result<(), ServeErr
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|errno| io_error("become the subreaper of", dir)(errno.into()))?;
-    let place = Place::enter(dir)?;
-    let Some(place) = place else {
+    let Some(place) = Place::enter_or_find(dir)? else {
         return announce(io::stdout(), dir);
     };
     let answer = place.log_instead_of_output()?;
@@ -122,6 +125,21 @@ struct Place {
 }
 
 impl Place {
+    /// Enters when nobody else does: another that has the lock either serves, is about to, or is dying. `None`: it serves.
+    fn enter_or_find(dir: &Path) -> Result<Option<Self>, ServeError> {
+        let began = Instant::now();
+        loop {
+            if let Some(place) = Self::enter(dir)? {
+                return Ok(Some(place));
+            }
+            let serves = std::os::unix::net::UnixStream::connect(socket(dir)).is_ok();
+            if serves || began.elapsed() > SETTLED_WITHIN {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// `None` if it is taken.
     fn enter(dir: &Path) -> Result<Option<Self>, ServeError> {
         let mut builder = fs::DirBuilder::new();

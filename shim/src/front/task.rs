@@ -65,7 +65,13 @@ impl Task {
 
     /// Makes the first process. On failure nothing stays behind.
     pub(crate) async fn create(&self, tools: &Tools, spec: Spec, rootfs: &[RootMount]) -> Result<i32, TaskError> {
-        match self.try_create(tools, spec, rootfs).await {
+        let mut made = self.try_create(tools, &spec, rootfs).await;
+        if matches!(&made, Err(TaskError::Fork(_))) && self.init.cgroup.is_some() {
+            // The zygote died. Whatever it may have forked ends with the cgroup, or cannot enter it any more.
+            self.clear(&self.init).await;
+            made = self.try_create(tools, &spec, rootfs).await;
+        }
+        match made {
             Ok(pid) => {
                 let record = &self.init.record;
                 tools.events.publish(Event::Create {
@@ -83,11 +89,11 @@ impl Task {
         }
     }
 
-    async fn try_create(&self, tools: &Tools, spec: Spec, rootfs: &[RootMount]) -> Result<i32, TaskError> {
+    async fn try_create(&self, tools: &Tools, spec: &Spec, rootfs: &[RootMount]) -> Result<i32, TaskError> {
         let init = &self.init;
         let bundle = self.bundle();
-        let mut outline = Outline::of(&spec, bundle.dir(), rootfs, &standard(&init.record), &tools.host)?;
-        complete_network(&spec, &mut outline.process.guest);
+        let mut outline = Outline::of(spec, bundle.dir(), rootfs, &standard(&init.record), &tools.host)?;
+        complete_network(spec, &mut outline.process.guest);
         let mounted = Mounted::open(&outline)?;
         let code = tools.codes.ensure(&outline.process.wasm, Some(Rooted::Detached(&mounted))).await?;
         if let (Some(cgroup), Some(outline)) = (&init.cgroup, &outline.cgroup) {
@@ -95,7 +101,7 @@ impl Task {
         }
         init.bundle.remove_records().map_err(io_error("clear", bundle))?;
         init.bundle.write_task(&init.record).map_err(io_error("write the task record of", bundle))?;
-        let named = Named { id: init.name(), title: title(&spec, &init.record.id) };
+        let named = Named { id: init.name(), title: title(spec, &init.record.id) };
         let terminal = outline.process.stdio.clone();
         let prepared = open::container(outline, mounted, init.cgroup.as_ref(), bundle, code, named)?;
         let pid = fork(tools, init, prepared, &terminal).await?;
@@ -297,23 +303,29 @@ impl Task {
 
     /// After a failed creation: no process, no cgroup, no records.
     async fn give_up(&self, process: &Arc<Process>) {
-        end(process).await;
+        self.clear(process).await;
         // Illegal if it was forked and has ended: then it is stopped already.
         let _ = process.step(Step::Fail);
+    }
+
+    async fn clear(&self, process: &Arc<Process>) {
+        end(process).await;
         if !process.record.exec_id.is_empty() {
             return;
         }
-        if let Some(cgroup) = &process.cgroup
-            && let Err(error) = cgroup.remove().await
-        {
+        let cleared = async {
+            if let Some(cgroup) = &process.cgroup {
+                cgroup.kill()?;
+                cgroup.remove().await?;
+            }
+            process.bundle.remove_records().map_err(io_error("remove the records of", &process.bundle))
+        };
+        if let Err(error) = cleared.await {
             tracing::warn!(
                 task = process.name(),
                 error = super::error::chain(&error),
-                "remove the cgroup of a failed task"
+                "clear up after a failed creation"
             );
-        }
-        if let Err(error) = process.bundle.remove_records() {
-            tracing::warn!(task = process.name(), %error, "remove the records of a failed task");
         }
     }
 
