@@ -1,10 +1,17 @@
 //! The agent's whole configuration: one struct per component, each beside its component.
 
+pub(crate) mod merge;
+
+use std::io;
 use std::path::PathBuf;
 
-use crate::{api::ApiConfig, node::NodeConfig};
+use crate::api::ApiConfig;
+use crate::certificates::CertificatesConfig;
+use crate::node::NodeConfig;
+use crate::pods::PodsConfig;
+use crate::server::ServerConfig;
 
-/// Everything that is decided before the agent starts. Made by the `args` module from flags and the `KubeletConfiguration` file.
+/// Everything that is decided before the agent starts.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     /// Name of the Node object; `spec.nodeName` of our pods.
@@ -19,6 +26,41 @@ pub struct AgentConfig {
     pub container_logs_dir: PathBuf,
     /// How to reach the API server.
     pub api: ApiConfig,
+    /// Who we are to others.
+    pub certificates: CertificatesConfig,
     /// What our Node object says.
     pub node: NodeConfig,
+    /// The node's own API.
+    pub server: ServerConfig,
+    /// Its pods.
+    pub pods: PodsConfig,
+}
+
+/// The agent does not start with this.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("reading the configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A value is wrong.
+    #[error("{}: {field}: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Path of the field, such as `authentication.webhook.cacheTTL`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The host's name is no Node's.
+    #[error("{name:?} cannot be a Node's name (lower-case letters, digits, '-' and '.'): set --node-name")]
+    NodeName {
+        /// `--node-name`, or the host's.
+        name: String,
+    },
 }

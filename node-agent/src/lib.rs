@@ -10,12 +10,26 @@
 //! ```
 
 pub mod api;
+pub mod args;
+pub mod certificates;
 pub mod config;
 mod deps;
+pub mod events;
+pub mod images;
+pub mod network;
 pub mod node;
+pub mod objects;
+pub mod pods;
+pub mod probes;
+pub mod server;
+pub mod shims;
+pub mod status;
+pub mod volumes;
 
 pub use config::AgentConfig;
 pub use deps::{Compile, CompileError, Deps};
+
+use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
@@ -25,25 +39,56 @@ pub enum RunError {
     /// The API server's address or our identity could not be made out.
     #[error("joining the cluster")]
     Api(#[from] api::ApiError),
+    /// Pods cannot be looked after.
+    #[error("looking after pods")]
+    Pods(#[from] pods::PodsError),
+    /// There is no serving certificate.
+    #[error("making the node's serving certificate")]
+    Certificates(#[from] certificates::CertificateError),
+    /// The machine does not tell what the Node object must say.
+    #[error("describing this node")]
+    Node(#[from] node::NodeError),
+    /// The node's own API cannot be served.
+    #[error("serving the node's API")]
+    Server(#[from] server::ServerError),
 }
 
 /// Runs the agent until `deps.shutdown` is cancelled. The pods go on: whoever runs next adopts them.
 pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     let tasks = TaskTracker::new();
 
-    // Who we are, and the one connection to the API server.
-    let client = api::connect(&config.api)?;
+    // Who we are, and the way to the API server.
+    let kubeconfig = api::load(&config.api.kubeconfig, config.api.context.as_deref()).await.map_err(api::ApiError::from)?;
+    let api = api::connect(&kubeconfig)?;
+    tracing::info!(server = %api.server, kubeconfig = %config.api.kubeconfig.display(), "speaking to the API server");
 
     // Our Node object. Pods read from it: labels, allocatable, podCIDR. Registration goes on in the background,
     // so pods of an earlier agent are adopted even while the API server is away.
-    let node = node::OwnNode::new(&config);
+    let machine = node::Machine::new(&config.root_dir);
+    let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, &api.server).await?;
 
-    // Pods: watch, decide, do, tell. (`pods::start` goes here; it gives the `Pods` handle.)
+    // Pods: watch, decide, do, tell.
+    let pods = pods::start(&config, &deps, &api.client, &node, &tasks)?;
+
+    // What the API server asks of us: logs, exec, stats, metrics. Our own certificate until a signed one is there.
+    let serving = server::Serving::new(match &config.certificates.serving {
+        certificates::ServingSource::Files { certificate, key } => certificates::read_serving(certificate, key)?,
+        certificates::ServingSource::SelfSigned | certificates::ServingSource::Signed => {
+            certificates::self_signed(node.name(), node.addresses())?
+        }
+    });
+    let parts = server::Parts {
+        node_name: config.node_name.clone(),
+        pod_logs_dir: config.pod_logs_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        workloads: Arc::new(pods),
+        client: api.client.clone(),
+        serving,
+    };
+    tasks.spawn(server::start(config.server.clone(), parts, deps.shutdown.clone()).await?);
 
     // Registration, status and lease: from here the scheduler may send pods.
-    tasks.spawn(node::keep(node.clone(), client.clone(), deps.shutdown.clone()));
-
-    // What the API server asks of us: logs, exec, stats, metrics. (`server::start` goes here.)
+    tasks.spawn(node::keep(node.clone(), api.client.clone(), deps.shutdown.clone()));
 
     deps.shutdown.cancelled().await;
     tasks.close();

@@ -1,48 +1,54 @@
 //! The Node object: registration, status, lease.
+//!
+//! ```text
+//!  config, host --+
+//!  parts' reports +--> facts --(core: node_status)--> worth posting? --> PATCH nodes/<me>/status
+//!  images --------+                                        ^
+//!  watch of our own Node --> OwnNode (labels, podCIDR, allocatable: all parts read it)
+//! ```
+//!
+//! Registration goes on until it succeeds; then status (on change, at latest every 5 min) and lease (every 10 s) are
+//! kept by two loops that know nothing of each other, so a slow status never costs the lease.
 
-use std::net::IpAddr;
+mod addresses;
+mod config;
+mod facts;
+mod heartbeat;
+mod host;
+mod lease;
+mod own;
+mod patch;
+mod register;
+
+pub use config::{EvictionHard, NodeConfig, Threshold};
+pub use host::{Disk, HostError, Machine, Memory};
+pub use own::OwnNode;
+
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Taint};
-use tokio::sync::watch;
+use k8s_openapi::api::core::v1::Node;
+use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::AgentConfig;
-
-/// What our Node object says beyond what the host tells.
-#[derive(Debug, Clone, Default)]
-pub struct NodeConfig {
-    /// `--node-ip`: addresses to report, primary first. Empty: the default route's interface.
-    pub ips: Vec<IpAddr>,
-    /// `--hostname-override`.
-    pub hostname: String,
-    /// `--node-labels` over our defaults.
-    pub labels: Vec<(String, String)>,
-    /// `--register-with-taints`: set when the Node is created, never again.
-    pub taints: Vec<Taint>,
-    /// `--provider-id`.
-    pub provider_id: Option<String>,
-}
-
-/// Our Node object: what the API server last said of it, for all parts to read. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct OwnNode {
-    object: watch::Sender<Option<Arc<Node>>>,
-}
-
-impl OwnNode {
-    /// Not registered yet.
-    pub fn new(_config: &AgentConfig) -> Self {
-        Self { object: watch::Sender::new(None) }
-    }
-
-    /// The Node as the API server has it; `None` until it is registered (or read, after a restart).
-    pub fn watch(&self) -> watch::Receiver<Option<Arc<Node>>> {
-        self.object.subscribe()
-    }
+/// Why there can be no Node object.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The machine does not tell what a Node must say.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// No address to be reached at.
+    #[error(transparent)]
+    Address(#[from] addresses::AddressError),
 }
 
 /// Registers the node and keeps its status and lease until `shutdown`.
-pub async fn keep(_node: OwnNode, _client: kube::Client, shutdown: CancellationToken) {
-    shutdown.cancelled().await;
+pub async fn keep(node: OwnNode, client: Client, shutdown: CancellationToken) {
+    let nodes = kube::Api::<Node>::all(client.clone());
+    let work = async {
+        let registered = register::register(&node, &nodes).await;
+        node.observe(Arc::new(registered));
+        tokio::join!(own::watch(&node, &nodes), heartbeat::keep(&node, &nodes), lease::keep(&node, client));
+    };
+    // Whoever runs next goes on where this stops: the Node stays Ready for the 40 s of its lease.
+    let _stopped = shutdown.run_until_cancelled(work).await;
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Fifos in a directory of the container's own.
@@ -46,18 +47,25 @@ impl Streams {
 
     /// Begins to copy, once the container holds its ends: end of file then means that it has ended.
     pub(crate) fn copy(&self) -> Result<Copies> {
+        let (at_end, stdin_ended) = oneshot::channel();
         if let Some(stdin) = &self.stdin {
             let mut to = OpenOptions::new().write(true).open(stdin).context("open the guest's standard input")?;
             // A thread of its own that nobody waits for: a read from a terminal cannot be called off.
-            std::thread::spawn(move || io::copy(&mut io::stdin().lock(), &mut to));
+            std::thread::spawn(move || {
+                // A guest that reads no more has ended its input as well.
+                let _ = io::copy(&mut io::stdin().lock(), &mut to);
+                let _ = at_end.send(());
+            });
         }
-        Ok(Copies { stdout: copy(&self.stdout, io::stdout())?, stderr: copy(&self.stderr, io::stderr())? })
+        Ok(Copies { stdin_ended, stdout: copy(&self.stdout, io::stdout())?, stderr: copy(&self.stderr, io::stderr())? })
     }
 }
 
-/// The two that are waited for.
+/// The copying.
 #[derive(Debug)]
 pub(crate) struct Copies {
+    /// Standard input is at its end, so the guest's is to be closed. An error: there is none to close.
+    pub(crate) stdin_ended: oneshot::Receiver<()>,
     stdout: JoinHandle<io::Result<()>>,
     stderr: JoinHandle<io::Result<()>>,
 }

@@ -117,16 +117,23 @@ async fn run_in(args: &RunArgs, program: &Program, id: &str, dir: &std::path::Pa
     };
     let outcome = async {
         shim.create(&task).await.context("create the container")?;
-        let copies = streams.copy()?;
+        let mut copies = streams.copy()?;
         shim.start(id, "").await.context("start the container")?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let mut asked = 0;
+        let (mut asked, mut input_closed) = (0, false);
         let waiting = shim.wait(id, "");
         tokio::pin!(waiting);
         let exit = loop {
             let asked_by = tokio::select! {
                 exit = &mut waiting => break exit.context("wait for the container")?,
+                ended = &mut copies.stdin_ended, if !input_closed => {
+                    input_closed = true;
+                    if ended.is_ok() {
+                        shim.close_io(id, "").await.context("close the guest's standard input")?;
+                    }
+                    continue;
+                }
                 _ = interrupt.recv() => 2,
                 _ = terminate.recv() => 15,
             };
