@@ -1,1 +1,29 @@
-//! runtime/images
+//! Images for Samara: references, pull, push, a content-addressed store, layers unpacked for overlay.
+//!
+//! The way of an image: [`Reference::parse`] reads its name; [`Puller::pull`] fetches and checks it into an [`ImageStore`];
+//! [`ImageStore::get`] finds it again as an [`Image`], whose [`Content`] is either one wasm file or the layers of a root.
+//! This crate knows neither Kubernetes nor containerd, runs no guest and loads no code.
+//! TLS needs a process-wide rustls provider, which the binary installs.
+
+mod artifact;
+mod digest;
+mod format;
+mod image;
+mod media_type;
+mod pull;
+mod push;
+mod reference;
+mod registry;
+mod store;
+mod unpack;
+
+pub use artifact::{Artifact, ArtifactError, RootfsBuilder};
+pub use digest::{Digest, InvalidDigest};
+pub use format::{ImageConfig, Refusal, WasmKind};
+pub use image::{Content, Image};
+pub use pull::{Admit, Progress, ProgressEvent, PullCause, PullError, Puller, PullerConfig, Retry};
+pub use push::{PushCause, PushError, Pusher};
+pub use reference::{InvalidReference, Reference};
+pub use registry::{Credential, RegistryConfig, RegistryError, RegistryFailure};
+pub use store::{Collected, ImageStore, Operation, StoreError, StoredImage};
+pub use unpack::{UnpackError, UnpackLimits};

@@ -1,0 +1,138 @@
+//! Pulling: resolve the name, decide from the documents, fetch what is missing, unpack, publish.
+
+mod config;
+mod error;
+mod fetch;
+mod progress;
+mod resolve;
+
+use std::sync::Arc;
+
+pub use config::{Admit, PullerConfig};
+pub use error::{PullCause, PullError, Retry};
+use futures::{StreamExt as _, TryStreamExt as _};
+pub use progress::{Progress, ProgressEvent};
+
+use crate::format::{Plan, PlannedContent, PlannedLayer, WasmKind, plan};
+use crate::image::Image;
+use crate::reference::Reference;
+use crate::registry::{Credential, Purpose, Session, Sessions};
+use crate::store::ImageStore;
+
+/// Pulls images into a store. Cheap to clone.
+#[derive(Clone)]
+pub struct Puller {
+    store: ImageStore,
+    config: Arc<PullerConfig>,
+    sessions: Arc<Sessions>,
+}
+
+impl std::fmt::Debug for Puller {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Puller")
+            .field("store", &self.store)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Puller {
+    /// A puller into `store`.
+    pub fn new(store: ImageStore, config: PullerConfig) -> Self {
+        let sessions = Arc::new(Sessions::new(config.registries.clone()));
+        Self { store, config: Arc::new(config), sessions }
+    }
+
+    /// The store it pulls into.
+    pub fn store(&self) -> &ImageStore {
+        &self.store
+    }
+
+    /// Pulls an image. The credentials are tried in turn while the registry refuses them; with none it is asked without.
+    ///
+    /// Always asks the registry what the name stands for now (`imagePullPolicy: Always`); content that is there is not fetched again.
+    /// May be dropped at any point.
+    pub async fn pull(
+        &self,
+        reference: &Reference,
+        credentials: &[Credential],
+        progress: &dyn Progress,
+    ) -> Result<Image, PullError> {
+        let failed = |cause| PullError::new(reference, cause);
+        let _hold = self.store.hold().await.map_err(|error| failed(error.into()))?;
+        let credentials = match credentials {
+            [] => &[Credential::Anonymous],
+            some => some,
+        };
+        let mut refused = None;
+        for credential in credentials {
+            match self.pull_with(reference, credential, progress).await {
+                Err(cause) if cause.is_refused_credential() => {
+                    self.sessions.forget(reference, credential);
+                    refused = Some(cause);
+                }
+                other => return other.map_err(failed),
+            }
+        }
+        Err(failed(refused.unwrap_or(PullCause::Vanished)))
+    }
+
+    async fn pull_with(
+        &self,
+        reference: &Reference,
+        credential: &Credential,
+        progress: &dyn Progress,
+    ) -> Result<Image, PullCause> {
+        let session = self.sessions.open(reference, credential, Purpose::Pull).await?;
+        let resolved = self.resolve(&session, reference).await?;
+        let config = self.config_document(&session, &resolved.document).await?;
+        let plan = plan(&resolved.document, &config)?;
+        self.admit(&plan)?;
+        let sizes = resolved.document.layers.iter().map(|layer| layer.size);
+        progress
+            .report(ProgressEvent::Resolved { digest: &resolved.manifest, size: sizes.fold(0, u64::saturating_add) });
+
+        self.store.put_blob_as(&config, &resolved.document.config.digest)?;
+        match &plan.content {
+            PlannedContent::Module(module) => {
+                let is_wasm = |start: &[u8]| WasmKind::of(start).map(drop);
+                self.fetch(&session, module, &is_wasm, progress).await?;
+            }
+            PlannedContent::Rootfs(layers) => {
+                // Collected first: a closure in the stream would keep this future from being `Send` for its callers.
+                let layers: Vec<_> = layers.iter().map(|layer| self.layer(&session, layer, progress)).collect();
+                let layers = futures::stream::iter(layers);
+                layers.buffer_unordered(self.config.parallel_layers.max(1)).try_collect::<()>().await?;
+            }
+        }
+        self.store.put_blob_as(&resolved.manifest_bytes, &resolved.manifest)?;
+        self.store.publish(reference, &resolved.target, &resolved.manifest)?;
+        // Collecting is held off, so only someone who removes files by hand can get between.
+        self.store.load(reference, &resolved.manifest)?.ok_or(PullCause::Vanished)
+    }
+
+    async fn layer(&self, session: &Session, layer: &PlannedLayer, progress: &dyn Progress) -> Result<(), PullCause> {
+        let blob = &layer.descriptor.digest;
+        let _claim = self.store.claim_layer(&layer.diff_id).await;
+        if self.store.has_layer(&layer.diff_id) {
+            return Ok(());
+        }
+        self.fetch(session, &layer.descriptor, &|_| Ok(()), progress).await?;
+        progress.report(ProgressEvent::Unpacking { digest: blob });
+        let unpacked = self.store.unpack_layer(blob, &layer.diff_id, self.config.unpack).await;
+        unpacked.map_err(|error| PullCause::layer(blob, error))?;
+        if !self.config.keep_layers {
+            self.store.drop_blob(blob)?;
+        }
+        progress.report(ProgressEvent::Unpacked { digest: blob });
+        Ok(())
+    }
+
+    fn admit(&self, plan: &Plan) -> Result<(), PullCause> {
+        match (&plan.component, &self.config.admit) {
+            (Some(component), Some(admit)) => Ok(admit.imports(&component.imports).map_err(crate::Refusal::Imports)?),
+            _ => Ok(()),
+        }
+    }
+}

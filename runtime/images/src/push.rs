@@ -1,0 +1,115 @@
+//! Pushing: blobs which the registry lacks, then the manifest.
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use thiserror::Error;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+
+use crate::artifact::{Artifact, Blob, Source};
+use crate::digest::Digest;
+use crate::media_type;
+use crate::reference::Reference;
+use crate::registry::{Credential, Purpose, RegistryConfig, RegistryError, Session, Sessions};
+
+const PIECE: usize = 256 * 1024;
+
+/// Pushes images.
+pub struct Pusher {
+    sessions: Sessions,
+}
+
+impl std::fmt::Debug for Pusher {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Pusher").finish_non_exhaustive()
+    }
+}
+
+/// An image could not be pushed.
+#[derive(Debug, Error)]
+#[error("failed to push image \"{reference}\": {cause}")]
+pub struct PushError {
+    /// Which image.
+    pub reference: Reference,
+    /// Why not.
+    pub cause: PushCause,
+}
+
+/// Why an image could not be pushed.
+#[derive(Debug, Error)]
+pub enum PushCause {
+    /// The registry, or the way to it.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A file of the image.
+    #[error("blob {digest} cannot be read: {cause}")]
+    Read {
+        /// Which blob.
+        digest: Digest,
+        /// Why not.
+        cause: std::io::Error,
+    },
+}
+
+impl Pusher {
+    /// A pusher that reaches registries in this way.
+    pub fn new(registries: RegistryConfig) -> Self {
+        Self { sessions: Sessions::new(registries) }
+    }
+
+    /// Pushes an image under a name and returns its digest. Blobs which the repository has are not sent.
+    pub async fn push(
+        &self,
+        reference: &Reference,
+        artifact: &Artifact,
+        credential: &Credential,
+    ) -> Result<Digest, PushError> {
+        let pushed = self.push_with(reference, artifact, credential).await;
+        pushed.map_err(|cause| PushError { reference: reference.clone(), cause })
+    }
+
+    async fn push_with(
+        &self,
+        reference: &Reference,
+        artifact: &Artifact,
+        credential: &Credential,
+    ) -> Result<Digest, PushCause> {
+        let session = self.sessions.open(reference, credential, Purpose::Push).await?;
+        session.authenticate().await?;
+        for blob in &artifact.blobs {
+            push_blob(&session, blob).await?;
+        }
+        session.push_manifest(artifact.manifest.clone(), media_type::OCI_MANIFEST).await?;
+        Ok(artifact.digest())
+    }
+}
+
+async fn push_blob(session: &Session, blob: &Blob) -> Result<(), PushCause> {
+    if session.has_blob(&blob.digest).await? {
+        return Ok(());
+    }
+    match &blob.source {
+        Source::Bytes(bytes) => {
+            let bytes = bytes.clone();
+            let once = futures::stream::once(async move { Ok(bytes) });
+            session.push_blob(&blob.digest, blob.size, once).await?;
+        }
+        Source::File(file) => {
+            let file = File::open(file.path()).await;
+            let file = file.map_err(|cause| PushCause::Read { digest: blob.digest.clone(), cause })?;
+            session.push_blob(&blob.digest, blob.size, pieces(file)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A file, piece by piece.
+fn pieces(file: File) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    futures::stream::try_unfold(file, |mut file| async move {
+        let mut buffer = BytesMut::with_capacity(PIECE);
+        match file.read_buf(&mut buffer).await? {
+            0 => Ok(None),
+            _ => Ok(Some((buffer.freeze(), file))),
+        }
+    })
+}

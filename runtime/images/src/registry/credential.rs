@@ -1,0 +1,43 @@
+//! What a registry is shown.
+
+use std::fmt;
+
+/// What a registry is shown. Never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// Nothing.
+    Anonymous,
+    /// User name and password, given to the registry or to the token service it names.
+    Basic {
+        /// May be empty.
+        username: String,
+        /// Or an access token in its place.
+        password: String,
+    },
+    /// A bearer token for the registry itself.
+    Bearer(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => formatter.write_str("Anonymous"),
+            Self::Basic { username, .. } => {
+                formatter.debug_struct("Basic").field("username", username).finish_non_exhaustive()
+            }
+            Self::Bearer(_) => formatter.debug_struct("Bearer").finish_non_exhaustive(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let basic = Credential::Basic { username: "user".into(), password: "open sesame".into() };
+        let bearer = Credential::Bearer("open sesame".into());
+        assert!(!format!("{basic:?}{bearer:?}").contains("sesame"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Removing content that no reference needs any more.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use super::ImageStore;
+use super::error::{At as _, Operation, StoreError};
+use crate::digest::Digest;
+use crate::format::{Document, PlannedContent, plan};
+
+/// What [`ImageStore::collect`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Collected {
+    /// Blobs.
+    pub blobs: u64,
+    /// Unpacked layers.
+    pub layers: u64,
+    /// Bytes of both, as the files' lengths have it.
+    pub bytes: u64,
+}
+
+#[derive(Default)]
+struct Needed {
+    blobs: HashSet<Digest>,
+    layers: HashSet<Digest>,
+}
+
+impl ImageStore {
+    /// Removes all content without a reference. `None`: not now, since an image is being added. Blocks.
+    pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
+        let own = self.inner.own.path();
+        let grave = tempfile::tempdir_in(own).at(Operation::Create, own)?;
+        {
+            let Some(_exclusive) = self.exclusive()? else { return Ok(None) };
+            let needed = self.needed()?;
+            self.bury("blobs", &needed.blobs, grave.path())?;
+            self.bury("layers", &needed.layers, grave.path())?;
+        }
+        // Others may go on while the files are removed.
+        let mut collected = Collected::default();
+        for entry in fs::read_dir(grave.path()).at(Operation::Read, grave.path())? {
+            let path = entry.at(Operation::Read, grave.path())?.path();
+            match path.is_dir() {
+                true => collected.layers += 1,
+                false => collected.blobs += 1,
+            }
+            collected.bytes += length(&path);
+        }
+        grave.close().at(Operation::Remove, own)?;
+        Ok(Some(collected))
+    }
+
+    fn needed(&self) -> Result<Needed, StoreError> {
+        let mut needed = Needed::default();
+        for record in self.records()? {
+            needed.blobs.insert(record.target);
+            let Some(bytes) = self.read_blob(&record.manifest)? else { continue };
+            needed.blobs.insert(record.manifest);
+            let Ok(Document::Manifest(manifest)) = Document::parse(&bytes) else { continue };
+            needed.blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+            let config = self.read_blob(&manifest.config.digest)?;
+            let planned = config.map(|config| plan(&manifest, &config));
+            if let Some(Ok(planned)) = planned
+                && let PlannedContent::Rootfs(layers) = planned.content
+            {
+                needed.layers.extend(layers.into_iter().map(|layer| layer.diff_id));
+            }
+            needed.blobs.insert(manifest.config.digest);
+        }
+        Ok(needed)
+    }
+
+    /// Moves what is not needed out of sight: quick, and whole or not at all.
+    fn bury(&self, kind: &str, needed: &HashSet<Digest>, grave: &Path) -> Result<(), StoreError> {
+        for algorithm in ["sha256", "sha512"] {
+            let directory = self.root().join(kind).join(algorithm);
+            for entry in fs::read_dir(&directory).at(Operation::Read, &directory)? {
+                let entry = entry.at(Operation::Read, &directory)?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let digest = format!("{algorithm}:{name}").parse::<Digest>();
+                if digest.is_ok_and(|digest| needed.contains(&digest)) {
+                    continue;
+                }
+                let path = entry.path();
+                let target = grave.join(format!("{kind}-{algorithm}-{name}"));
+                fs::rename(&path, &target).at(Operation::Rename, &path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes below a path; what cannot be read counts nothing.
+fn length(path: &Path) -> u64 {
+    let Ok(about) = fs::symlink_metadata(path) else { return 0 };
+    if !about.is_dir() {
+        return about.len();
+    }
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    entries.flatten().map(|entry| length(&entry.path())).sum()
+}

@@ -1,0 +1,119 @@
+//! Who may do what at the same time: within the process by key, between processes by `flock`.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use super::ImageStore;
+use super::error::{At as _, Operation, StoreError};
+use crate::digest::Digest;
+
+/// One lock per digest, so that two who want the same content do the work once.
+#[derive(Debug, Default)]
+pub(super) struct Keyed {
+    locks: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Keyed {
+    pub(super) async fn lock(&self, key: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            match locks.get(key).and_then(Weak::upgrade) {
+                Some(lock) => lock,
+                None => {
+                    let lock = Arc::default();
+                    locks.insert(key.clone(), Arc::downgrade(&lock));
+                    lock
+                }
+            }
+        };
+        lock.lock_owned().await
+    }
+}
+
+/// While it lives, nothing is collected: content may be there which no reference names yet.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _lock: File,
+}
+
+/// While it lives, nobody adds content.
+pub(super) struct Exclusive {
+    _lock: File,
+}
+
+impl ImageStore {
+    /// Waits only while another one collects.
+    pub(crate) async fn hold(&self) -> Result<Hold, StoreError> {
+        let path = self.lock_path();
+        let locked = tokio::task::spawn_blocking(move || {
+            let lock = open_lock(&path)?;
+            flock(&lock, FlockOperation::LockShared).at(Operation::Lock, &path)?;
+            Ok(Hold { _lock: lock })
+        });
+        locked.await.map_err(|_| StoreError::Worker)?
+    }
+
+    /// `None` if someone is adding content.
+    pub(super) fn exclusive(&self) -> Result<Option<Exclusive>, StoreError> {
+        let path = self.lock_path();
+        let lock = open_lock(&path)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Exclusive { _lock: lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).at(Operation::Lock, &path),
+        }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.root().join("lock")
+    }
+}
+
+/// This process' own directory for what is not whole yet. Locked while it is used, removed at the end.
+#[derive(Debug)]
+pub(super) struct OwnDirectory {
+    directory: TempDir,
+    _lock: File,
+}
+
+impl OwnDirectory {
+    /// Makes one, and removes those of dead processes.
+    pub(super) fn make(parent: &Path) -> Result<Self, StoreError> {
+        // Between making a directory and locking it nobody may take it for a dead one's.
+        let entrance_path = parent.join("lock");
+        let entrance = open_lock(&entrance_path)?;
+        flock(&entrance, FlockOperation::LockExclusive).at(Operation::Lock, &entrance_path)?;
+        for entry in fs::read_dir(parent).at(Operation::Read, parent)? {
+            let path = entry.at(Operation::Read, parent)?.path();
+            if path.is_dir() && is_dead(&path)? {
+                fs::remove_dir_all(&path).at(Operation::Remove, &path)?;
+            }
+        }
+        let directory = tempfile::Builder::new().prefix("").tempdir_in(parent).at(Operation::Create, parent)?;
+        let lock_path = directory.path().join("lock");
+        let lock = open_lock(&lock_path)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).at(Operation::Lock, &lock_path)?;
+        Ok(Self { directory, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+fn is_dead(directory: &Path) -> Result<bool, StoreError> {
+    let path = directory.join("lock");
+    let lock = open_lock(&path)?;
+    Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+}
+
+fn open_lock(path: &Path) -> Result<File, StoreError> {
+    File::options().create(true).truncate(false).write(true).open(path).at(Operation::Lock, path)
+}

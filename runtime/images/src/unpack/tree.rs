@@ -1,0 +1,328 @@
+//! The layer's directory, and what can be done in it. The kernel keeps every path inside.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+/// What an entry has beside its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Seconds since the epoch.
+    pub(super) modified: i64,
+}
+
+/// Attribute by which overlay knows that a directory hides all below it.
+pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// Links are followed as by a process whose root this is.
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+const NO_LINKS: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+/// The kernel's own bound.
+const MOST_LINKS: usize = 40;
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+/// Read, write, search and sticky; setuid and setgid are dropped.
+const KEPT_MODE: u32 = 0o1777;
+
+/// A directory tree under one root.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: Rc<OwnedFd>,
+    /// Owners can be given only by root; elsewhere files belong to who unpacks.
+    may_chown: bool,
+    /// Archives list the entries of a directory one after another.
+    last: Option<(Vec<OsString>, Rc<OwnedFd>)>,
+}
+
+/// What stands at a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Nothing,
+    Directory,
+    /// A whiteout that this layer made.
+    Whiteout,
+    Other,
+}
+
+impl Tree {
+    pub(super) fn new(root: OwnedFd) -> Self {
+        let may_chown = rustix::process::geteuid().is_root();
+        Self { root: Rc::new(root), may_chown, last: None }
+    }
+
+    /// Gives the root directory its attributes.
+    pub(super) fn set_root(&self, attributes: Attributes) -> io::Result<()> {
+        self.set_directory(self.root.as_fd(), attributes)
+    }
+
+    /// Makes a directory, or gives an existing one new attributes.
+    pub(super) fn make_directory(
+        &mut self,
+        parents: &[OsString],
+        name: &OsStr,
+        attributes: Attributes,
+    ) -> io::Result<()> {
+        let parent = self.directory(parents)?;
+        let before = standing(&parent, name)?;
+        if before != Standing::Directory {
+            self.clear(&parent, name, before)?;
+            rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
+        }
+        let directory = rustix::fs::openat(&parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+        if before == Standing::Whiteout {
+            set_opaque(directory.as_fd())?;
+        }
+        self.set_directory(directory.as_fd(), attributes)
+    }
+
+    /// Makes a file of all that `content` gives.
+    pub(super) fn make_file(
+        &mut self,
+        parents: &[OsString],
+        name: &OsStr,
+        attributes: Attributes,
+        content: &mut dyn Read,
+    ) -> io::Result<u64> {
+        let parent = self.directory(parents)?;
+        self.clear(&parent, name, standing(&parent, name)?)?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&parent, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut file = std::fs::File::from(file);
+        let count = io::copy(content, &mut file)?;
+        if self.may_chown {
+            rustix::fs::fchown(&file, owner(attributes.uid), group(attributes.gid))?;
+        }
+        rustix::fs::fchmod(&file, mode(attributes))?;
+        rustix::fs::futimens(&file, &times(attributes))?;
+        Ok(count)
+    }
+
+    /// Makes a symbolic link. What it points at is nobody's business until a container resolves it in its own root.
+    pub(super) fn make_symlink(
+        &mut self,
+        parents: &[OsString],
+        name: &OsStr,
+        attributes: Attributes,
+        target: &OsStr,
+    ) -> io::Result<()> {
+        let parent = self.directory(parents)?;
+        self.clear(&parent, name, standing(&parent, name)?)?;
+        rustix::fs::symlinkat(target, &parent, name)?;
+        if self.may_chown {
+            let (uid, gid) = (owner(attributes.uid), group(attributes.gid));
+            rustix::fs::chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(rustix::fs::utimensat(&parent, name, &times(attributes), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Makes a second name for a file (or symbolic link) of this layer.
+    pub(super) fn make_hard_link(
+        &mut self,
+        parents: &[OsString],
+        name: &OsStr,
+        (target_parents, target_name): (&[OsString], &OsStr),
+    ) -> io::Result<()> {
+        let target_parent = self.directory(target_parents)?;
+        match standing(&target_parent, target_name)? {
+            Standing::Other => {}
+            Standing::Nothing | Standing::Whiteout => return Err(Errno::NOENT.into()),
+            Standing::Directory => return Err(Errno::ISDIR.into()),
+        }
+        let parent = self.directory(parents)?;
+        let same = (parents, name) == (target_parents, target_name);
+        if !same {
+            self.clear(&parent, name, standing(&parent, name)?)?;
+            rustix::fs::linkat(&target_parent, target_name, &parent, name, AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
+    /// Hides a name of the layers below. What this layer itself has there stays, and hides by standing there.
+    pub(super) fn make_whiteout(&mut self, parents: &[OsString], name: &OsStr) -> io::Result<()> {
+        let parent = self.directory(parents)?;
+        match standing(&parent, name)? {
+            Standing::Nothing => {
+                let device = rustix::fs::makedev(0, 0);
+                Ok(rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), device)?)
+            }
+            Standing::Directory => {
+                let directory = rustix::fs::openat(&parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+                set_opaque(directory.as_fd())
+            }
+            Standing::Whiteout | Standing::Other => Ok(()),
+        }
+    }
+
+    /// Hides all that the layers below have in a directory.
+    pub(super) fn make_opaque(&mut self, path: &[OsString]) -> io::Result<()> {
+        let directory = self.directory(path)?;
+        set_opaque(directory.as_fd())
+    }
+
+    /// Opens a directory, making what is missing of its path.
+    fn directory(&mut self, path: &[OsString]) -> io::Result<Rc<OwnedFd>> {
+        if path.is_empty() {
+            return Ok(Rc::clone(&self.root));
+        }
+        if let Some((last, directory)) = &self.last
+            && last == path
+        {
+            return Ok(Rc::clone(directory));
+        }
+        let joined = path.join(OsStr::new("/"));
+        let opened = rustix::fs::openat2(&self.root, joined, DIRECTORY, Mode::empty(), INSIDE);
+        let directory = Rc::new(match opened {
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_path(path)?,
+            other => other?,
+        });
+        self.last = Some((path.to_vec(), Rc::clone(&directory)));
+        Ok(directory)
+    }
+
+    /// Walks a path as a process with this root would, and makes what is not there; also where a link points to, since it
+    /// may point to a directory of a layer below.
+    fn make_path(&mut self, path: &[OsString]) -> io::Result<OwnedFd> {
+        let mut walked: Vec<OsString> = Vec::new();
+        let mut ahead: Vec<OsString> = path.iter().rev().cloned().collect();
+        let mut links = 0;
+        while let Some(name) = ahead.pop() {
+            if name == ".." {
+                walked.pop();
+                continue;
+            }
+            let directory = self.open_walked(&walked)?;
+            let before = standing(&directory, &name)?;
+            if before == Standing::Directory {
+                walked.push(name);
+                continue;
+            }
+            if let Ok(target) = rustix::fs::readlinkat(&directory, &name, Vec::new()) {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                if target.as_bytes().starts_with(b"/") {
+                    walked.clear();
+                }
+                let parts = target.as_bytes().split(|byte| *byte == b'/');
+                let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
+                ahead.extend(parts.rev().map(|part| OsStr::from_bytes(part).to_owned()));
+                continue;
+            }
+            self.clear(&directory, &name, before)?;
+            rustix::fs::mkdirat(&directory, &name, Mode::RWXU)?;
+            walked.push(name);
+            let made = self.open_walked(&walked)?;
+            rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+            if before == Standing::Whiteout {
+                set_opaque(made.as_fd())?;
+            }
+        }
+        self.open_walked(&walked)
+    }
+
+    /// Opens directories which were seen to be such: the kernel refuses to follow a link that took the place of one.
+    fn open_walked(&self, walked: &[OsString]) -> io::Result<OwnedFd> {
+        if walked.is_empty() {
+            return self.root.try_clone();
+        }
+        let joined = walked.join(OsStr::new("/"));
+        Ok(rustix::fs::openat2(&self.root, joined, DIRECTORY, Mode::empty(), NO_LINKS)?)
+    }
+
+    /// Removes what stands in the way. A directory goes with all that is in it: the later entry counts.
+    fn clear(&mut self, parent: &OwnedFd, name: &OsStr, standing: Standing) -> io::Result<()> {
+        if standing != Standing::Nothing {
+            // The directory that is kept open may have been in it.
+            self.last = None;
+        }
+        match standing {
+            Standing::Nothing => Ok(()),
+            Standing::Whiteout | Standing::Other => Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?),
+            Standing::Directory => remove_directory(parent.as_fd(), name),
+        }
+    }
+
+    fn set_directory(&self, directory: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+        if self.may_chown {
+            rustix::fs::fchown(directory, owner(attributes.uid), group(attributes.gid))?;
+        }
+        Ok(rustix::fs::fchmod(directory, mode(attributes))?)
+    }
+}
+
+fn standing(parent: &OwnedFd, name: &OsStr) -> io::Result<Standing> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(Standing::Nothing),
+        Err(error) => Err(error.into()),
+        Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode as RawMode) {
+            FileType::Directory => Standing::Directory,
+            FileType::CharacterDevice => Standing::Whiteout,
+            _ => Standing::Other,
+        }),
+    }
+}
+
+/// Without recursion: a hostile archive may be deeper than a stack.
+fn remove_directory(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let open = |parent: BorrowedFd<'_>, name: &OsStr| {
+        rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+    };
+    let mut stack: Vec<(OwnedFd, OsString)> = vec![(open(parent, name)?, name.to_owned())];
+    while let Some((directory, name)) = stack.last() {
+        let mut below = None;
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let entry = entry?;
+            let entry_name = entry.file_name().to_bytes();
+            if matches!(entry_name, b"." | b"..") {
+                continue;
+            }
+            let entry_name = OsStr::from_bytes(entry_name);
+            match rustix::fs::unlinkat(directory, entry_name, AtFlags::empty()) {
+                Ok(()) => {}
+                Err(Errno::ISDIR) => {
+                    below = Some((open(directory.as_fd(), entry_name)?, entry_name.to_owned()));
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(below) = below {
+            stack.push(below);
+            continue;
+        }
+        let name = name.clone();
+        stack.pop();
+        let above = stack.last().map_or(parent, |(above, _)| above.as_fd());
+        rustix::fs::unlinkat(above, &name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+fn set_opaque(directory: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty())?)
+}
+
+fn mode(attributes: Attributes) -> Mode {
+    Mode::from_raw_mode(attributes.mode & KEPT_MODE)
+}
+
+fn times(attributes: Attributes) -> Timestamps {
+    let time = Timespec { tv_sec: attributes.modified, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn owner(uid: u32) -> Option<Uid> {
+    Some(Uid::from_raw(uid))
+}
+
+fn group(gid: u32) -> Option<Gid> {
+    Some(Gid::from_raw(gid))
+}
