@@ -9,7 +9,7 @@
 //! | certificates | `serverTLSBootstrap`, `rotateCertificates` |
 //! | access | `authentication.anonymous.enabled`, `authentication.webhook.enabled`, `authentication.webhook.cacheTTL`, `authentication.x509.clientCAFile`, `authorization.mode`, `authorization.webhook.cacheAuthorizedTTL`, `authorization.webhook.cacheUnauthorizedTTL` |
 //! | node | `registerNode`, `registerWithTaints`, `providerID`, `podCIDR`, `maxPods`, `podsPerCore`, `kubeReserved`, `systemReserved`, `evictionHard`, `nodeStatusUpdateFrequency`, `nodeStatusReportFrequency`, `nodeLeaseDurationSeconds`, `nodeStatusMaxImages` |
-//! | pods | `clusterDNS`, `clusterDomain`, `resolvConf`, `podLogsDir`, `containerLogMaxSize`, `containerLogMaxFiles`, `crashLoopBackOff.maxContainerRestartPeriod` |
+//! | pods | `cgroupRoot`, `clusterDNS`, `clusterDomain`, `resolvConf`, `podLogsDir`, `containerLogMaxSize`, `containerLogMaxFiles`, `crashLoopBackOff.maxContainerRestartPeriod` |
 //! | images | `serializeImagePulls`, `maxParallelImagePulls`, `registryPullQPS`, `registryBurst` |
 //! | events | `eventRecordQPS`, `eventBurst` |
 
@@ -55,6 +55,8 @@ pub struct KubeletConfiguration {
     pub node_lease_duration_seconds: Option<u32>,
     /// -1: all.
     pub node_status_max_images: Option<i64>,
+    /// Cgroup under which those of pods are made.
+    pub cgroup_root: Option<String>,
     pub cluster_dns: Option<Vec<IpAddr>>,
     pub cluster_domain: Option<String>,
     pub resolv_conf: Option<PathBuf>,
@@ -148,6 +150,7 @@ pub fn parse(text: &str) -> Result<Parsed, ConfigError> {
         node_status_report_frequency: top.duration("nodeStatusReportFrequency")?,
         node_lease_duration_seconds: top.count("nodeLeaseDurationSeconds")?,
         node_status_max_images: top.whole("nodeStatusMaxImages", -1..=i64::MAX)?,
+        cgroup_root: top.text("cgroupRoot")?,
         cluster_dns: top.addresses("clusterDNS")?,
         cluster_domain: top.text("clusterDomain")?,
         resolv_conf: top.path("resolvConf")?,

@@ -1,0 +1,119 @@
+//! The handle that all parts have of our Node: they read the object, and report what its status must tell.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Node;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use samara_core::node::NodeImage;
+use tokio::sync::watch;
+
+use super::{NodeConfig, NodeError, addresses, host};
+
+/// Our Node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OwnNode {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    config: NodeConfig,
+    machine: host::Machine,
+    addresses: Vec<std::net::IpAddr>,
+    object: watch::Sender<Option<Arc<Node>>>,
+    reports: watch::Sender<Reports>,
+}
+
+/// What the parts said last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reports {
+    /// Part to what is wrong with it.
+    pub(super) troubles: BTreeMap<&'static str, String>,
+    pub(super) images: Arc<Vec<NodeImage>>,
+}
+
+impl OwnNode {
+    /// Looks at the machine; not registered yet. `api_server` is asked for nothing: the route to it tells our address
+    /// when there is no default route.
+    pub async fn new(name: String, config: NodeConfig, machine: host::Machine, api_server: &str) -> Result<Self, NodeError> {
+        let addresses = addresses::of_node(&config, api_server).await?;
+        let inner = Inner { name, config, machine, addresses, object: watch::Sender::new(None), reports: watch::Sender::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// `metadata.name`; `spec.nodeName` of our pods.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// The node's own addresses, primary first: a pod's `status.hostIPs`.
+    pub fn addresses(&self) -> &[std::net::IpAddr] {
+        &self.inner.addresses
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &NodeConfig {
+        &self.inner.config
+    }
+
+    /// The machine below it.
+    pub fn machine(&self) -> &host::Machine {
+        &self.inner.machine
+    }
+
+    /// The object as the API server has it; `None` until it is registered.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Node>>> {
+        self.inner.object.subscribe()
+    }
+
+    /// As [`watch`](Self::watch), now.
+    pub fn object(&self) -> Option<Arc<Node>> {
+        self.inner.object.borrow().clone()
+    }
+
+    /// A part's health: `Err` makes the Node not ready, with these words in the condition's message; `Ok` takes that back.
+    pub fn report(&self, part: &'static str, health: Result<(), String>) {
+        self.inner.reports.send_if_modified(|reports| match health {
+            Ok(()) => reports.troubles.remove(part).is_some(),
+            Err(trouble) => reports.troubles.insert(part, trouble.clone()).is_none_or(|previous| previous != trouble),
+        });
+    }
+
+    /// The images that are here now, for the scheduler's ImageLocality. Largest first.
+    pub fn set_images(&self, images: Vec<NodeImage>) {
+        self.inner.reports.send_if_modified(|reports| {
+            let changed = *reports.images != images;
+            reports.images = Arc::new(images);
+            changed
+        });
+    }
+
+    pub(super) fn reports(&self) -> watch::Receiver<Reports> {
+        self.inner.reports.subscribe()
+    }
+
+    pub(super) fn observe(&self, node: Arc<Node>) {
+        self.inner.object.send_replace(Some(node));
+    }
+}
+
+/// Keeps the object up to date, for ever.
+pub(super) async fn watch(node: &OwnNode, nodes: &kube::Api<Node>) {
+    // The Node authorizer grants this selector and nothing wider.
+    let only_us = watcher::Config::default().fields(&format!("metadata.name={}", node.name()));
+    let mut events = pin!(watcher(nodes.clone(), only_us).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => node.observe(Arc::new(object)),
+            Ok(watcher::Event::Delete(_)) => {
+                tracing::warn!(node = node.name(), "our Node object was deleted: pods go on; restart the agent to register again");
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+            Err(error) => tracing::warn!(%error, "watching our Node object"),
+        }
+    }
+}
