@@ -115,11 +115,9 @@ fn find(candidates: &Candidates, rooted: Rooted<'_>) -> Result<File, CodeError> 
     for path in &candidates.paths {
         match rooted.open(path) {
             Ok(file) => return Ok(file),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
-                io::ErrorKind::PermissionDenied => denied = true,
-                _ => return Err(CodeError::Read { name: name.clone(), source: error }),
-            },
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => denied = true,
+            Err(source) => return Err(CodeError::Read { name: name.clone(), source }),
         }
     }
     Err(if denied { CodeError::Denied { name: name.clone() } } else { not_found(name) })

@@ -103,10 +103,8 @@ impl Process {
 
     /// How it ended, when it has.
     pub(crate) async fn ended(&self) -> Result<ExitRecord, TaskError> {
-        match self.reached(|phase| matches!(phase, Phase::Stopped(_) | Phase::Failed)).await {
-            Phase::Stopped(record) => Ok(record),
-            _ => Err(TaskError::NoTask(self.name())),
-        }
+        let phase = self.reached(|phase| matches!(phase, Phase::Stopped(_) | Phase::Failed)).await;
+        phase.exit().cloned().ok_or_else(|| TaskError::NoTask(self.name()))
     }
 
     /// It was forked.
