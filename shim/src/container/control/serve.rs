@@ -175,10 +175,10 @@ impl Life {
             }
             Command::CloseStdin => match self.streams.stdin {
                 None => Ok(()),
+                // What was written is still read; then comes the end.
                 Some(_) => {
-                    let (at_end, _writer) =
-                        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|errno| errno.to_string())?;
-                    self.replace("stdin", self.streams.stdin, &at_end)
+                    self.stop.close_stdin();
+                    Ok(())
                 }
             },
         }
