@@ -127,7 +127,7 @@ async fn a_pod_deleted_while_there_was_no_agent_is_ended_by_the_next_one(scene: 
 }
 
 async fn sigkill_of_the_front_disturbs_no_pod(scene: &Scene) -> Result<()> {
-    let node = own_node(scene, "kill-front").await?;
+    let node = own_node(scene, "bereft-one").await?;
     let before = identities(&three(scene, &node).await?);
     let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
     load.more(20).await?;
@@ -147,7 +147,7 @@ async fn sigkill_of_the_front_disturbs_no_pod(scene: &Scene) -> Result<()> {
 }
 
 async fn sigkill_of_the_zygote_disturbs_no_pod_and_new_pods_start(scene: &Scene) -> Result<()> {
-    let node = own_node(scene, "kill-zygote").await?;
+    let node = own_node(scene, "bereft-two").await?;
     let before = identities(&three(scene, &node).await?);
     let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
     load.more(20).await?;

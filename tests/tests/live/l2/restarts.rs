@@ -29,7 +29,8 @@ fn end(pod: &Pod, container: &str) -> Option<ContainerStateTerminated> {
 async fn a_crashing_container_backs_off_ten_seconds_then_twenty_and_counts(scene: &Scene) -> Result<()> {
     scene.apply_sample("crash-loop").await?;
     let mut ends = Vec::new();
-    for restarts in 0..3 {
+    // The first restart is made at once; the back-off begins with the second.
+    for restarts in 1..4 {
         let pod = scene
             .pod_until("crash-loop", &format!("is in CrashLoopBackOff after {restarts} restarts"), |pod| {
                 container_state(pod, "crash-loop").is_some_and(|status| {
