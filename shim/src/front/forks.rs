@@ -129,11 +129,25 @@ impl Forks {
         self.state().waiting.insert(request, waiting);
         let sent = send(&connection, request, &order).await;
         drop(order);
-        if let Err(error) = sent {
-            self.state().waiting.remove(&request);
-            return Err(error);
+        let outcome = match sent {
+            Ok(()) => answered.await.unwrap_or_else(|_lost| Err(io::ErrorKind::ConnectionReset.into())),
+            Err(error) => Err(error),
+        };
+        self.state().waiting.remove(&request);
+        if let Err(error) = &outcome
+            && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+        {
+            // So that whoever tries again meets another zygote.
+            self.replaced(&connection).await;
         }
-        answered.await.unwrap_or_else(|_lost| Err(io::Error::from(io::ErrorKind::ConnectionReset)))
+        outcome
+    }
+
+    async fn replaced(&self, lost: &Arc<Watched>) {
+        let mut connection = self.0.connection.subscribe();
+        let another = |now: &Option<Arc<Watched>>| now.as_ref().is_some_and(|now| !Arc::ptr_eq(now, lost));
+        // Too late, or never: then the next try says so.
+        let _ = tokio::time::timeout(REPLACED_WITHIN, connection.wait_for(another)).await;
     }
 
     /// Lets the zygote end when its last process has.
@@ -159,7 +173,6 @@ impl Forks {
     async fn hear(self, first: Watched, mut child: Option<std::process::Child>) {
         let mut connection = Arc::new(first);
         loop {
-            self.0.connection.send_replace(Some(Arc::clone(&connection)));
             let began = tokio::time::Instant::now();
             let end = self.hear_one(&connection).await;
             self.0.connection.send_replace(None);
@@ -177,13 +190,15 @@ impl Forks {
         }
     }
 
-    async fn hear_one(&self, connection: &Watched) -> io::Result<()> {
+    async fn hear_one(&self, connection: &Arc<Watched>) -> io::Result<()> {
         loop {
             let reply = connection.async_io(Interest::READABLE, |file| receive_reply(file.as_fd())).await?;
             match reply {
                 None => return Ok(()),
                 Some(Reply::Hello { zygote, children }) => {
                     tracing::info!(zygote, children, "zygote is there");
+                    // Not before: a dying one still takes connections for a moment.
+                    self.0.connection.send_replace(Some(Arc::clone(connection)));
                     self.orphan_lost();
                 }
                 Some(Reply::Forked { request, outcome }) => self.forked(request, outcome),
