@@ -33,6 +33,12 @@ impl PodSpec {
         Self::containers([container(name, sample)])
     }
 
+    /// A pod that serves v1 of http-hello at port 8080, and is Ready when it does.
+    pub fn web() -> Self {
+        let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1 });
+        Self::of("http-hello").main(json!({ "ports": [{ "containerPort": 8080 }], "readinessProbe": probe }))
+    }
+
     /// A pod of these containers.
     pub fn containers(containers: impl IntoIterator<Item = Value>) -> Self {
         let containers: Vec<_> = containers.into_iter().collect();

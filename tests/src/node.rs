@@ -296,6 +296,7 @@ fn kubelet_configuration(cluster: &Cluster, options: &Options) -> Value {
         "cgroupRoot": format!("/{}/{}", cluster.site().cgroup(), options.name),
         "registerWithTaints": taints,
         "clusterDomain": "cluster.local",
+        "clusterDNS": ["10.96.0.10"],
         "serverTLSBootstrap": true,
         "authentication": { "x509": { "clientCAFile": cluster.pki().path("ca.crt") } },
     });

@@ -126,8 +126,7 @@ async fn events_tell_a_pods_story_in_the_kubelets_words(scene: &Scene) -> Result
     let image = samara_tests::samples::image("hello");
     let pulled = scene.event("hello", "Pulled").await?;
     let known = pulled.starts_with(&format!("Successfully pulled image \"{image}\" in "))
-        || pulled
-            == format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
+        || pulled == format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
     ensure!(known, "Pulled: {pulled}");
     ensure!(scene.event("hello", "Created").await?.starts_with("Container created"));
     ensure!(scene.event("hello", "Started").await?.starts_with("Container started"));

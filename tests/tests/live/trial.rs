@@ -32,7 +32,7 @@ pub(crate) struct Test {
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
         pub(crate) fn tests() -> Vec<crate::trial::Test> {
-            let module = module_path!().rsplit("::").next().unwrap_or_default();
+            let module = module_path!().split_once("::").map_or("", |(_, inner)| inner);
             vec![$(crate::trial::Test {
                 name: Box::leak(format!("{module}::{}", stringify!($name)).into_boxed_str()),
                 run: |scene| Box::pin($name(scene)),

@@ -38,7 +38,7 @@ async fn own_node(scene: &Scene, name: &str) -> Result<Node> {
 
 /// Three http pods behind a Service `web` on that node.
 async fn three(scene: &Scene, node: &Node) -> Result<Vec<Pod>> {
-    let spec = PodSpec::of("http-hello").on(node.name()).main(json!({ "ports": [{ "containerPort": 8080 }] }));
+    let spec = PodSpec::web().on(node.name());
     scene.create::<Deployment>(spec.deployment("web", 3)).await?;
     scene.create::<Service>(service("web", 8080)).await?;
     scene.ready_pods("app=web", 3).await

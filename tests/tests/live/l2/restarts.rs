@@ -2,9 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::ResourceExt as _;
 use kube::api::LogParams;
 use samara_tests::manifest::PodSpec;
 use samara_tests::scene::{Scene, container_state};
+use samara_tests::traces::Traces;
 use serde_json::json;
 
 use crate::trial::tests;
@@ -73,7 +75,8 @@ async fn a_trap_is_134_with_a_readable_backtrace(scene: &Scene) -> Result<()> {
     let end = end(&pod, "exit-code").context("not terminated")?;
     ensure!(end.exit_code == 134, "ended as {end:?}");
     let log = scene.log("trap", &LogParams::default()).await?;
-    ensure!(log.contains("unreachable") && log.contains("wasm backtrace"), "the log does not tell:\n{log}");
+    let frames = log.lines().filter(|line| line.contains(": 0x") || line.contains(":  0x")).count();
+    ensure!(log.contains("wasm `unreachable` instruction executed") && frames > 0, "the log does not tell:\n{log}");
     Ok(())
 }
 
@@ -89,8 +92,9 @@ async fn on_failure_restarts_a_failed_container_and_not_a_finished_one(scene: &S
         )
         .await?;
     let pod = scene
-        .pod_until("pair", "has restarted the failing one", |pod| {
-            container_state(pod, "failing").is_some_and(|status| status.restart_count > 0)
+        .pod_until("pair", "has restarted the failing one after the other has finished", |pod| {
+            let restarted = container_state(pod, "failing").is_some_and(|status| status.restart_count > 0);
+            restarted && end(pod, "finished").is_some()
         })
         .await?;
     let finished = container_state(&pod, "finished").context("no status")?;
@@ -130,18 +134,20 @@ async fn init_containers_run_one_after_another_before_the_others(scene: &Scene) 
 }
 
 async fn previous_logs_are_those_of_the_run_before(scene: &Scene) -> Result<()> {
-    let fields = json!({ "volumeMounts": [{ "name": "data", "mountPath": "/data" }] });
-    let spec = PodSpec::of("read-write").main(fields).set(json!({ "volumes": [{ "name": "data", "emptyDir": {} }] }));
-    scene.create::<Pod>(spec.pod("again")).await?;
+    scene.apply_sample("spin-cpu").await?;
+    let uid = scene.ready("spin-cpu").await?.uid().context("no UID")?;
+    let first = scene.log_with("spin-cpu", "rounds").await?;
+    let traces = Traces::of(scene.node(), &scene.cluster().site().cgroup(), &uid)?;
+    traces.processes.iter().try_for_each(|id| id.kill())?;
     scene
-        .pod_until("again", "has run twice", |pod| {
-            container_state(pod, "read-write").is_some_and(|status| {
-                status.restart_count == 1 && status.state.as_ref().is_some_and(|state| state.running.is_none())
-            })
+        .pod_until("spin-cpu", "runs for the second time", |pod| {
+            let status = container_state(pod, "spin-cpu").filter(|status| status.restart_count == 1);
+            status.and_then(|status| status.state.as_ref()).is_some_and(|state| state.running.is_some())
         })
         .await?;
-    let before = scene.kubectl(&["logs", "--previous", "again"]).await?;
-    let now = scene.kubectl(&["logs", "again"]).await?;
-    ensure!(before.starts_with("run 1") && now.starts_with("run 2"), "previous {before:?}, now {now:?}");
+    let before = scene.kubectl(&["logs", "--previous", "spin-cpu"]).await?;
+    let now = scene.kubectl(&["logs", "spin-cpu"]).await?;
+    ensure!(before.starts_with(&first), "the first run printed {first:?}, its log is {before:?}");
+    ensure!(!now.starts_with(&first), "the second run's log is the first one's: {now:?}");
     Ok(())
 }

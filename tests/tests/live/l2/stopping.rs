@@ -23,9 +23,7 @@ tests![
 ];
 
 async fn a_request_that_is_under_way_is_finished_before_the_end(scene: &Scene) -> Result<()> {
-    scene
-        .create::<Pod>(PodSpec::of("http-hello").set(json!({ "terminationGracePeriodSeconds": 30 })).pod("web"))
-        .await?;
+    scene.create::<Pod>(PodSpec::web().set(json!({ "terminationGracePeriodSeconds": 30 })).pod("web")).await?;
     let pod = scene.ready("web").await?;
     let address = SocketAddr::new(pod_ip(&pod).context("no address")?.parse()?, 8080);
     let slow = tokio::spawn(load::get(address, "/slow?ms=4000"));
@@ -62,9 +60,7 @@ async fn a_guest_that_never_yields_is_killed_when_its_grace_is_over(scene: &Scen
 async fn a_pre_stop_sleep_delays_the_end(scene: &Scene) -> Result<()> {
     let fields = json!({ "lifecycle": { "preStop": { "sleep": { "seconds": 4 } } } });
     scene
-        .create::<Pod>(
-            PodSpec::of("http-hello").main(fields).set(json!({ "terminationGracePeriodSeconds": 30 })).pod("web"),
-        )
+        .create::<Pod>(PodSpec::web().main(fields).set(json!({ "terminationGracePeriodSeconds": 30 })).pod("web"))
         .await?;
     let pod = scene.ready("web").await?;
     let address = SocketAddr::new(pod_ip(&pod).context("no address")?.parse()?, 8080);

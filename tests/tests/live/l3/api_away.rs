@@ -22,7 +22,7 @@ async fn two_minutes_without_an_api_server_disturb_no_pod(scene: &Scene) -> Resu
     let node = Node::start(scene.cluster(), &Options { whom: For::OneTest, ..Options::new("alone") }).await?;
     node.ready(scene.cluster()).await?;
     let crashing = samara_tests::manifest::container("crashing", "crash-loop");
-    scene.create::<Deployment>(PodSpec::of("http-hello").on(node.name()).deployment("web", 2)).await?;
+    scene.create::<Deployment>(PodSpec::web().on(node.name()).deployment("web", 2)).await?;
     scene
         .create::<Pod>(
             PodSpec::containers([crashing]).on(node.name()).set(json!({ "restartPolicy": "Always" })).pod("crashing"),
