@@ -45,12 +45,13 @@ pub(super) fn set_up(warm: &Warm, plan: &OwnedFd, files: Vec<OwnedFd>) -> Result
     name_process(&plan.title);
     cgroups::enter(&plan.cgroups, &files)?;
     let opened = identity::Opened::new(&plan.identity)?;
+    // By its name in /proc, which an exec's mount namespace does not have.
+    let code = CodeFile::from_verified(files.take(plan.code, "the code")?);
+    let program = warm.host.load(code)?;
     namespaces::enter(&plan, &files)?;
     if let Some(filesystem) = &plan.filesystem {
         filesystem::assemble(filesystem, &files)?;
     }
-    let code = CodeFile::from_verified(files.take(plan.code, "the code")?);
-    let program = warm.host.load(code)?;
     if let Some(filesystem) = &plan.filesystem {
         filesystem::move_in(filesystem, &files)?;
     }
