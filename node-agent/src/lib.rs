@@ -16,6 +16,7 @@ pub mod config;
 mod deps;
 pub mod events;
 pub mod images;
+pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod objects;
@@ -39,6 +40,9 @@ pub enum RunError {
     /// The API server's address or our identity could not be made out.
     #[error("joining the cluster")]
     Api(#[from] api::ApiError),
+    /// No client certificate.
+    #[error("becoming a node by bootstrap")]
+    Bootstrap(#[from] certificates::BootstrapError),
     /// Pods cannot be looked after.
     #[error("looking after pods")]
     Pods(#[from] pods::PodsError),
@@ -58,6 +62,11 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     let tasks = TaskTracker::new();
 
     // Who we are, and the way to the API server.
+    let asked = certificates::ensure_client(&config.api, &config.certificates, &config.node_name);
+    match deps.shutdown.run_until_cancelled(asked).await {
+        Some(bootstrapped) => bootstrapped.map(drop)?,
+        None => return Ok(()),
+    }
     let kubeconfig = api::load(&config.api.kubeconfig, config.api.context.as_deref()).await.map_err(api::ApiError::from)?;
     let api = api::connect(&kubeconfig)?;
     tracing::info!(server = %api.server, kubeconfig = %config.api.kubeconfig.display(), "speaking to the API server");
@@ -83,9 +92,14 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
         run_dir: config.run_dir.clone(),
         workloads: Arc::new(pods),
         client: api.client.clone(),
-        serving,
+        serving: serving.clone(),
+        meter: Arc::new(server::Meter::new(&config.pods.cgroup_root, node.machine().clone()).map_err(pods::PodsError::from)?),
+        configz: config::configz(&config),
     };
     tasks.spawn(server::start(config.server.clone(), parts, deps.shutdown.clone()).await?);
+
+    // Certificates, renewed while they are used.
+    tasks.spawn(certificates::keep(&config, &api, &node, serving, deps.shutdown.clone()));
 
     // Registration, status and lease: from here the scheduler may send pods.
     tasks.spawn(node::keep(node.clone(), api.client.clone(), deps.shutdown.clone()));

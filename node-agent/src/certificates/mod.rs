@@ -1,12 +1,35 @@
 //! Our certificates: the client's, with which we are the node, and the server's, which the node's API shows.
+//!
+//! ```text
+//!  bootstrap kubeconfig --CSR--> client certificate --> kubeconfig, connections
+//!                                      ^    |
+//!                                      +----+ at 70 to 90 % of its life
+//!  self-signed --CSR, approved by an operator--> serving certificate, swapped while serving
+//!                                                      ^    |
+//!                                                      +----+ likewise
+//! ```
+//!
+//! A request's name is a digest of its key, and its key is kept on disk until the certificate is there: an agent that
+//! restarts waits for the request that it made before, and does not make a second one.
 
+mod bootstrap;
 mod files;
+mod pair;
+mod request;
+mod rotation;
 mod self_signed;
+mod store;
 
+pub use bootstrap::{BootstrapError, Bootstrapped, ensure_client};
 pub use files::read_serving;
+pub use pair::Pair;
+pub use rotation::{keep_client, keep_serving};
 pub use self_signed::self_signed;
+pub use store::{Store, StoreError};
 
 use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
 
 /// Where certificates are kept and come from.
 #[derive(Debug, Clone)]
@@ -17,6 +40,48 @@ pub struct CertificatesConfig {
     pub serving: ServingSource,
     /// `rotateCertificates`: the client certificate is renewed before it ends. Default yes.
     pub rotate_client: bool,
+}
+
+impl CertificatesConfig {
+    /// The client's pairs, named as the kubelet names them.
+    pub fn client_store(&self) -> Store {
+        Store::new(&self.dir, "kubelet-client")
+    }
+
+    /// The server's.
+    pub fn serving_store(&self) -> Store {
+        Store::new(&self.dir, "kubelet-server")
+    }
+}
+
+/// Renews both until `shutdown`.
+pub fn keep(
+    config: &crate::AgentConfig,
+    api: &crate::api::Api,
+    node: &crate::node::OwnNode,
+    serving: crate::server::Serving,
+    shutdown: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let (config, api, node) = (config.clone(), api.clone(), node.clone());
+    async move {
+        let client = async {
+            if config.certificates.rotate_client {
+                let (kubeconfig, context) = (&config.api.kubeconfig, config.api.context.as_deref());
+                let store = config.certificates.client_store();
+                keep_client(api.client.clone(), api.transport.clone(), kubeconfig, context, store, config.node_name.clone()).await;
+            }
+        };
+        let server = async {
+            if config.certificates.serving == ServingSource::Signed {
+                let store = config.certificates.serving_store();
+                // The API server believes what the Node object says: it must be there first.
+                let mut registered = node.watch();
+                let _registered = registered.wait_for(Option::is_some).await.is_ok();
+                keep_serving(api.client.clone(), serving, store, config.node_name.clone(), node.addresses().to_vec()).await;
+            }
+        };
+        shutdown.run_until_cancelled(async { tokio::join!(client, server) }).await;
+    }
 }
 
 /// Who certifies the node's API.
