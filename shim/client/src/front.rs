@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::client::Shim;
 
-/// argv[0] under which the binary is a shim.
+/// `argv[0]` under which the binary is a shim.
 pub const SHIM_NAME: &str = "containerd-shim-samara-v1";
 /// Environment: directory of the code cache.
 pub const CODE_DIR: &str = "SAMARA_CODE_DIR";
