@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::events::Events;
 use super::phase::Phase;
@@ -15,16 +16,22 @@ use samara_shim_client::process;
 
 use crate::container::control::{self, State};
 
+/// How long a container's control thread may take to say what its guest is doing.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
 /// All tasks that `links` leads to. What cannot be read is logged and left alone.
 pub(crate) async fn adopt(links: &Path, cgroups: &Cgroups, events: &Events) -> io::Result<Vec<Arc<Task>>> {
+    let links = fs::read_dir(links)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    // All at once: each waits for a thread of its container.
+    let adopted = links.iter().map(|link| adopt_one(link, cgroups, events));
+    let adopted = futures::future::join_all(adopted).await;
     let mut tasks = Vec::new();
-    for entry in fs::read_dir(links)? {
-        let link = entry?.path();
-        match adopt_one(&link, cgroups, events).await {
+    for (link, adopted) in links.iter().zip(adopted) {
+        match adopted {
             Ok(Some(task)) => tasks.push(Arc::new(task)),
             Ok(None) => {
                 tracing::info!(link = %link.display(), "nothing was made of this task");
-                fs::remove_file(&link)?;
+                fs::remove_file(link)?;
             }
             Err(error) => tracing::warn!(link = %link.display(), error = super::error::chain(&error), "cannot adopt"),
         }
@@ -75,18 +82,26 @@ async fn adopt_process(
     let Some(start) = bundle.start_record()? else {
         return Ok(None);
     };
-    let found = |phase| Process::new(bundle.clone(), record, cgroup, events.clone(), phase);
+    let found = |phase, cgroup| Process::new(bundle.clone(), record, cgroup, events.clone(), phase);
     if let Some(exit) = bundle.exit_record()? {
-        return Ok(Some(found(Phase::Stopped(exit))));
+        return Ok(Some(found(Phase::Stopped(exit), cgroup)));
     }
     let pid = start.pid;
     let Some(pidfd) = process::open(pid, start.start_time)? else {
         // Ended, and whoever saw it has still to say so.
-        return Ok(Some(found(Phase::Running { pid })));
+        return Ok(Some(found(Phase::Running { pid }, cgroup)));
     };
-    let connected = control::connect(bundle.dir()).await;
+    if cgroup.as_ref().is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
+        let process = found(Phase::Paused { pid }, cgroup);
+        process.found(pidfd);
+        return Ok(Some(process));
+    }
+    let connected = match tokio::time::timeout(ANSWERS_WITHIN, control::connect(bundle.dir())).await {
+        Ok(connected) => connected,
+        Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    };
     let ready = matches!(&connected, Ok((_, hello, _)) if hello.state == State::Ready);
-    let process = found(if ready { Phase::Created { pid } } else { Phase::Running { pid } });
+    let process = found(if ready { Phase::Created { pid } } else { Phase::Running { pid } }, cgroup);
     process.found(pidfd);
     match connected {
         Ok((control, _, events)) => process.connected(control, events),

@@ -17,6 +17,7 @@ mod containerd;
 mod error;
 mod events;
 mod forks;
+mod log;
 mod logs;
 mod open;
 mod orphan;

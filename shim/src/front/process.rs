@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -133,7 +134,7 @@ impl Process {
         let log = self.held().log.clone();
         match log {
             Some(log) => *log.lock().unwrap_or_else(PoisonError::into_inner) = file,
-            None => self.control().await?.output(stream, file.as_fd()).await?,
+            None => in_time(self.control().await?.output(stream, file.as_fd())).await?,
         }
         Ok(())
     }
@@ -170,7 +171,7 @@ impl Process {
     /// The connection to its control thread, made at first use.
     pub(crate) async fn control(&self) -> Result<Arc<Control>, TaskError> {
         let connect = || async {
-            let (control, hello, events) = control::connect(self.bundle.dir()).await?;
+            let (control, hello, events) = in_time(control::connect(self.bundle.dir())).await?;
             for warning in &hello.warnings {
                 tracing::warn!(process = self.name(), warning, "set up with a difference");
             }
@@ -208,7 +209,7 @@ impl Process {
         let (id, exec_id) = (self.record.id.clone(), self.record.exec_id.clone());
         self.events.publish(Event::Start { id, exec_id, pid });
         let control = self.control().await?;
-        match control.start().await {
+        match in_time(control.start()).await {
             // A short guest ends before the answer is written.
             Ok(State::Ready | State::Running | State::Draining) | Err(ControlError::Closed) => {}
             Err(error) => return Err(error.into()),
@@ -231,6 +232,7 @@ impl Process {
         }
         match meaning {
             Meaning::Probe | Meaning::Ignore => Ok(()),
+            Meaning::Kernel(libc::SIGKILL) => self.kill(),
             Meaning::Kernel(number) => self.send(number),
             Meaning::Stop(number) => self.stop(number).await,
         }
@@ -239,9 +241,20 @@ impl Process {
     /// SIGKILL, if it lives.
     pub(crate) fn kill(&self) -> Result<(), TaskError> {
         match self.send(libc::SIGKILL) {
-            Err(TaskError::Finished) => Ok(()),
-            done => done,
+            Ok(()) | Err(TaskError::Finished) => {}
+            Err(error) => return Err(error),
         }
+        if let (Phase::Paused { .. }, Some(cgroup)) = (self.phase(), &self.cgroup) {
+            // In v1 even this signal waits until it may run.
+            cgroup.freeze(false)?;
+        }
+        Ok(())
+    }
+
+    /// Lets its guest read end of file.
+    pub(crate) async fn close_stdin(&self) -> Result<(), TaskError> {
+        let control = self.control().await?;
+        Ok(in_time(control.close_stdin()).await?)
     }
 
     async fn stop(&self, signal: u8) -> Result<(), TaskError> {
@@ -252,7 +265,7 @@ impl Process {
             Err(_) if self.is_gone() => return Err(TaskError::Finished),
             Err(error) => return Err(error),
         };
-        let stopping: Stopping = control.stop(signal, grace).await?;
+        let stopping: Stopping = in_time(control.stop(signal, grace)).await?;
         tracing::debug!(process = self.name(), ?stopping, "asked to stop");
         Ok(())
     }
@@ -280,5 +293,15 @@ impl Process {
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A control thread answers at once, unless its container is paused or the host is out of its depth.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+async fn in_time<T>(call: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
+    match tokio::time::timeout(ANSWERS_WITHIN, call).await {
+        Ok(done) => done,
+        Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
 }

@@ -28,8 +28,6 @@ use samara_shim_client::front::{CODE_DIR, socket};
 
 /// Name under which containerd 1.x knows the same service.
 const TASK_V2: &str = "containerd.task.v2.Task";
-/// Environment: a filter for the log (`debug`, `samara_shim=trace`).
-const LOG: &str = "SAMARA_LOG";
 
 /// How long another front may take to serve or to end.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
@@ -61,6 +59,7 @@ pub(super) fn serve(dir: &Path, publish: Option<Publish>) -> Result<(), ServeErr
         return announce(io::stdout(), dir);
     };
     let answer = place.log_instead_of_output()?;
+    raise_file_limit();
     let living = Living::find_or_start(&place.zygote()).map_err(ServeError::Zygote)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let served = runtime.block_on(run(&place, living, publish, answer));
@@ -99,6 +98,15 @@ async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: Fi
     server.shutdown().await?;
     forks.retire();
     place.leave()
+}
+
+/// A hundred creations at once hold more files than the usual soft limit. Containers have their own limits.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!(%error, "raise the limit of open files");
+    }
 }
 
 /// The task service under both its names.
@@ -181,16 +189,13 @@ impl Place {
     /// Standard output and error become the log, also of the zygote. Gives the old output, for the answer.
     fn log_instead_of_output(&self) -> Result<File, ServeError> {
         let path = self.dir.join("front.log");
-        let log =
-            OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(io_error("open", &path))?;
-        let failed = |error: io::Error| io_error("write to", &path)(error);
-        let answer = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3).map_err(|errno| failed(errno.into()))?;
-        nix::unistd::dup2_stdout(&log).map_err(|errno| failed(errno.into()))?;
-        nix::unistd::dup2_stderr(&log).map_err(|errno| failed(errno.into()))?;
-        let filter = tracing_subscriber::EnvFilter::try_from_env(LOG);
-        let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).init();
-        Ok(answer.into())
+        let done = super::log::begin(&path).and_then(|log| {
+            let answer = rustix::io::fcntl_dupfd_cloexec(io::stdout(), 3)?;
+            nix::unistd::dup2_stdout(&log)?;
+            nix::unistd::dup2_stderr(&log)?;
+            Ok(answer.into())
+        });
+        done.map_err(io_error("write to", &path))
     }
 
     /// Removes the directory. The zygote ends when its socket's name is gone and its last process has ended.

@@ -142,8 +142,7 @@ impl TaskApi for Service {
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> ttrpc::Result<api::Empty> {
         let process = self.tasks.get(&request.id)?.process(&request.exec_id)?;
         if request.stdin && process.phase().pid().is_some() {
-            let close = async move { Ok(process.control().await?.close_stdin().await?) };
-            whole(close).await?;
+            whole(async move { process.close_stdin().await }).await?;
         }
         Ok(api::Empty::new())
     }

@@ -113,3 +113,19 @@ async fn two_starts_lead_to_one_front() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), node.shim.socket().display().to_string());
     assert_eq!(node.front_pid(), front);
 }
+
+#[tokio::test]
+async fn a_paused_container_is_adopted_as_paused() {
+    let mut node = Node::start().await;
+    let container = node.container(&guests::sleeper());
+    node.run(&container).await;
+    node.shim.pause(&container.id).await.expect("paused");
+    let (front, zygote) = (node.front_pid(), node.zygote_pid());
+    kill(front);
+    node.restart().await;
+    assert_eq!(node.shim.state(&container.id, "").await.expect("state").status, Status::Paused);
+    node.shim.kill(&container.id, "", 9, false).await.expect("killed");
+    assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 137);
+    node.shim.delete(&container.id, "").await.expect("deleted");
+    kill(zygote);
+}

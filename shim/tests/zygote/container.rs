@@ -25,6 +25,15 @@ pub(crate) struct Container {
     pub(crate) files: Vec<OwnedFd>,
     pid_namespace: PidNamespace<OwnedFd>,
     controlled: bool,
+    oom_counter: Option<OwnedFd>,
+}
+
+/// What goes to the zygote.
+pub(crate) struct Carried {
+    pub(crate) plan: OwnedFd,
+    pub(crate) files: Vec<OwnedFd>,
+    pub(crate) pid_namespace: PidNamespace<OwnedFd>,
+    pub(crate) oom_counter: Option<OwnedFd>,
 }
 
 impl Container {
@@ -58,7 +67,18 @@ impl Container {
             files: vec![code, root, report],
             pid_namespace: PidNamespace::New,
             controlled: false,
+            oom_counter: None,
         }
+    }
+
+    /// For a probing zygote: what is done instead of a guest.
+    pub(crate) fn probe(name: &str) -> Self {
+        Self::new(guests::HELLO).with(|plan| plan.guest.args = vec![name.into()])
+    }
+
+    pub(crate) fn oom_counter(mut self, path: &Path) -> Self {
+        self.oom_counter = Some(std::fs::File::open(path).unwrap().into());
+        self
     }
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut ContainerPlan)) -> Self {
@@ -125,13 +145,17 @@ impl Container {
         exec.pid_namespace(PidNamespace::Join(open("pid")))
     }
 
-    /// What travels to the zygote.
-    pub(crate) fn carry(mut self, bundle: &Bundle) -> (OwnedFd, Vec<OwnedFd>, PidNamespace<OwnedFd>) {
+    pub(crate) fn carry(mut self, bundle: &Bundle) -> Carried {
         if self.controlled {
             let listener = control::listen(bundle.dir()).unwrap();
             self.plan.control = Some(self.add(listener));
         }
-        (self.plan.seal().unwrap(), self.files, self.pid_namespace)
+        Carried {
+            plan: self.plan.seal().unwrap(),
+            files: self.files,
+            pid_namespace: self.pid_namespace,
+            oom_counter: self.oom_counter,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
+use samara_shim::container::control;
 use samara_shim::plan::Report;
 use samara_shim::zygote::protocol::{self, Fork, Forked, PidNamespace, Reply, receive_reply, send_fork};
 use samara_shim_client::bundle::{Bundle, ExitRecord};
@@ -108,6 +109,16 @@ impl Zygote {
         self.hello.1
     }
 
+    pub(crate) fn disconnect(&mut self) {
+        self.take_connection();
+    }
+
+    /// The connection, which is no longer the zygote's; [`Self::reconnect`] makes another.
+    pub(crate) fn take_connection(&mut self) -> OwnedFd {
+        let (nobody, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::mem::replace(&mut self.connection, nobody.into())
+    }
+
     fn take_hello(&mut self) {
         match self.next_reply() {
             Some(Reply::Hello { zygote, children }) => self.hello = (zygote, children),
@@ -134,14 +145,35 @@ impl Zygote {
     /// Forks a container; also gives what came through its status pipe.
     pub(crate) fn try_fork(&mut self, container: Container) -> (Running, String) {
         let bundle = self.bundle();
+        let directory = File::open(bundle.dir()).unwrap().into();
+        let (request, forked, message) = self.ask(container, &bundle, &directory).unwrap();
+        let start = bundle.start_record().unwrap().expect("start.json is there before Forked is sent");
+        assert_eq!(start.pid, forked.pid);
+        (Running { pid: forked.pid, pidfd: forked.pidfd, bundle, request }, message)
+    }
+
+    /// Asks for a container that the zygote does not fork.
+    pub(crate) fn refused(&mut self, container: Container) -> io::Error {
+        let bundle = self.bundle();
+        let directory = File::open(bundle.dir()).unwrap().into();
+        let error = self.ask(container, &bundle, &directory).unwrap_err();
+        assert_eq!(bundle.start_record().unwrap(), None);
+        error
+    }
+
+    /// As above, with any file in the place of the bundle's directory.
+    pub(crate) fn refused_in(&mut self, container: Container, directory: &OwnedFd) -> io::Error {
+        let bundle = self.bundle();
+        self.ask(container, &bundle, directory).unwrap_err()
+    }
+
+    fn ask(&mut self, container: Container, bundle: &Bundle, directory: &OwnedFd) -> io::Result<(u64, Forked, String)> {
         let (status, writer) = io::pipe().unwrap();
-        let (plan, files, pid_namespace) = container.carry(&bundle);
+        let carried = container.carry(bundle);
         let report = Report::file().unwrap();
-        let directory = File::open(bundle.dir()).unwrap();
-        let counter = None;
-        let outcome = self.request(Fork {
+        let (request, forked) = self.request(Fork {
             request: 0,
-            pid_namespace: match &pid_namespace {
+            pid_namespace: match &carried.pid_namespace {
                 PidNamespace::Host => PidNamespace::Host,
                 PidNamespace::New => PidNamespace::New,
                 PidNamespace::Join(file) => PidNamespace::Join(file.as_fd()),
@@ -149,19 +181,14 @@ impl Zygote {
             bundle: directory.as_fd(),
             report: report.as_fd(),
             status: writer.as_fd(),
-            plan: plan.as_fd(),
-            oom_counter: counter,
-            files: files.iter().map(|file| file.as_fd()).collect(),
-        });
-        let (request, Forked { pid, pidfd }) = outcome.unwrap();
-        self.forked.push(pidfd.try_clone().unwrap());
+            plan: carried.plan.as_fd(),
+            oom_counter: carried.oom_counter.as_ref().map(|file| file.as_fd()),
+            files: carried.files.iter().map(|file| file.as_fd()).collect(),
+        })?;
+        self.forked.push(forked.pidfd.try_clone().unwrap());
         // The last writer is the child's.
         drop(writer);
-        let mut message = String::new();
-        { status }.read_to_string(&mut message).unwrap();
-        let start = bundle.start_record().unwrap().expect("start.json is there before Forked is sent");
-        assert_eq!(start.pid, pid);
-        (Running { pid, pidfd, bundle, request }, message)
+        Ok((request, forked, io::read_to_string(status).unwrap()))
     }
 
     /// Sends a fork under the next number and waits for its answer.
@@ -312,7 +339,16 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Number of a file, for comparisons.
-pub(crate) fn number(file: &OwnedFd) -> i32 {
-    file.as_raw_fd()
+/// Waits for the end of a connection; whether it comes without a word.
+pub(crate) fn closed(connection: &OwnedFd) -> bool {
+    let timeout = Timespec::try_from(SOON).unwrap();
+    poll(&mut [PollFd::new(connection, PollFlags::IN)], Some(&timeout)).unwrap();
+    matches!(receive_reply(connection.as_fd()), Ok(None))
+        || matches!(receive_reply(connection.as_fd()), Err(error) if error.kind() == io::ErrorKind::ConnectionReset)
+}
+
+/// What a container's control thread says first.
+pub(crate) fn hello(running: &Running) -> control::Hello {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(control::connect(running.bundle.dir())).unwrap().1
 }

@@ -189,6 +189,18 @@ impl Cgroup {
         write(&dir.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
     }
 
+    /// Whether its processes are held.
+    pub fn is_frozen(&self) -> Result<bool, CgroupError> {
+        match self.version {
+            Version::V2 => {
+                let dir = self.existing().next();
+                let state = dir.map_or(Ok(String::new()), |dir| read_or_empty(&dir.join("cgroup.freeze")))?;
+                Ok(state.trim() == "1")
+            }
+            Version::V1 => Ok(matches!(self.read(Controller::Freezer, "freezer.state")?.trim(), "FROZEN" | "FREEZING")),
+        }
+    }
+
     /// Removes it, waiting while the kernel still counts processes that ended. Its parents stay. Twice is as once.
     pub async fn remove(&self) -> Result<(), CgroupError> {
         let deadline = tokio::time::Instant::now() + LETS_GO_WITHIN;

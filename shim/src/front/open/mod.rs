@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::container::control;
 use crate::front::outline::{Outline, ProcessOutline, StdioOutline};
 use crate::plan::{self, ContainerPlan, Fd};
-use crate::zygote::protocol::PidNamespace;
+use crate::zygote::protocol::{MAX_FDS, PidNamespace};
 use samara_shim_client::bundle::Bundle;
 use samara_shim_client::cgroup::Cgroup;
 
@@ -130,6 +130,15 @@ impl Files {
     ) -> Result<Prepared, OpenError> {
         let (stdio, terminal) = streams(&outline.stdio, &mut self)?;
         let control = control::listen(bundle.dir()).map_err(OpenError::io("listen on", bundle.control_socket()))?;
+        // Beside the plan's own: bundle, report, status, plan, pid namespace, counter, and the three added below.
+        const OTHERS: usize = 9;
+        if self.0.len() + OTHERS > MAX_FDS {
+            let most = MAX_FDS - OTHERS;
+            return Err(OpenError::Unsupported(format!(
+                "{} mounts and streams, at most {most} are possible",
+                self.0.len()
+            )));
+        }
         let report = plan::Report::file().map_err(OpenError::io("make", "report"))?;
         let plan = ContainerPlan {
             version: plan::VERSION,

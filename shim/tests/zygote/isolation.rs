@@ -1,0 +1,105 @@
+//! Namespaces, and a hundred containers at once.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use samara_shim::plan::Namespace;
+use samara_shim::zygote::protocol::PidNamespace;
+
+use crate::container::Container;
+use crate::guests;
+use crate::zygote::Zygote;
+
+crate::trials![
+    every_namespace_is_the_containers_own,
+    what_the_plan_leaves_is_the_zygotes,
+    two_zygotes_children_may_share_a_network_namespace,
+    a_hostname_is_the_containers_alone,
+    a_hundred_containers_run_at_once,
+    a_zygotes_own_mounts_are_two,
+];
+
+fn every_namespace_is_the_containers_own() {
+    let mut zygote = Zygote::start();
+    let container = Container::new(guests::SLEEP).with(|plan| plan.namespaces.cgroup = Namespace::New);
+    let (one, two) = (zygote.fork(container), zygote.fork(Container::new(guests::SLEEP)));
+    for namespace in ["mnt", "pid", "uts", "ipc"] {
+        let host = std::fs::read_link(Path::new("/proc/self/ns").join(namespace)).unwrap();
+        assert_ne!(one.namespace(namespace), host, "{namespace}");
+        assert_ne!(one.namespace(namespace), two.namespace(namespace), "{namespace}");
+    }
+    assert_ne!(one.namespace("cgroup"), two.namespace("cgroup"));
+    assert_eq!(one.status("NSpid").split_whitespace().last(), Some("1"));
+}
+
+fn what_the_plan_leaves_is_the_zygotes() {
+    let mut zygote = Zygote::start();
+    let container = Container::new(guests::SLEEP)
+        .with(|plan| {
+            plan.namespaces.uts = Namespace::Host;
+            plan.namespaces.ipc = Namespace::Host;
+            plan.hostname = None;
+        })
+        .pid_namespace(PidNamespace::Host);
+    let running = zygote.fork(container);
+    for namespace in ["pid", "uts", "ipc", "net", "user"] {
+        let host = std::fs::read_link(Path::new("/proc/self/ns").join(namespace)).unwrap();
+        assert_eq!(running.namespace(namespace), host, "{namespace}");
+    }
+    let after = zygote.fork(Container::new(guests::SLEEP));
+    assert_eq!(after.status("NSpid").split_whitespace().last(), Some("1"), "the next has its own again");
+}
+
+fn two_zygotes_children_may_share_a_network_namespace() {
+    let mut zygote = Zygote::start();
+    // A thread of ours makes a namespace and holds it open; the test program stays where it is.
+    let namespace = std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        std::fs::File::open("/proc/thread-self/ns/net").unwrap()
+    });
+    let namespace = namespace.join().unwrap();
+    let mut join = || {
+        let mut container = Container::new(guests::SLEEP);
+        container.plan.namespaces.network = Some(container.add(namespace.try_clone().unwrap()));
+        zygote.fork(container)
+    };
+    let (one, two) = (join(), join());
+    assert_eq!(one.namespace("net"), two.namespace("net"));
+    assert_ne!(one.namespace("net"), std::fs::read_link("/proc/self/ns/net").unwrap());
+}
+
+fn a_hostname_is_the_containers_alone() {
+    let mut zygote = Zygote::start();
+    let before = rustix::system::uname().nodename().to_owned();
+    let running = zygote.fork(Container::new(guests::SLEEP).with(|plan| plan.hostname = Some("web-0".into())));
+    let uts = std::fs::File::open(running.proc("ns/uts")).unwrap();
+    let inside = std::thread::spawn(move || {
+        nix::sched::setns(uts, nix::sched::CloneFlags::CLONE_NEWUTS).unwrap();
+        rustix::system::uname().nodename().to_owned()
+    });
+    assert_eq!(inside.join().unwrap().to_bytes(), b"web-0");
+    assert_eq!(rustix::system::uname().nodename(), before.as_c_str());
+    let shared = Container::new(guests::HELLO).with(|plan| plan.namespaces.uts = Namespace::Host);
+    assert_eq!(zygote.try_fork(shared).1, "a host name needs a new uts namespace");
+}
+
+fn a_hundred_containers_run_at_once() {
+    let mut zygote = Zygote::start();
+    let running: Vec<_> = (0..100).map(|_| zygote.fork(Container::new(guests::SLEEP).controlled())).collect();
+    assert!(running.iter().all(|running| running.lives()));
+    assert_eq!(zygote.reconnect(), 100);
+    for running in &running {
+        running.kill(Signal::KILL);
+    }
+    for running in &running {
+        assert_eq!(zygote.exited(running).0.exit_code, 137);
+    }
+    assert_eq!(zygote.reconnect(), 0);
+}
+
+fn a_zygotes_own_mounts_are_two() {
+    let zygote = Zygote::start();
+    let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", zygote.pid())).unwrap();
+    let places: Vec<&str> = mounts.lines().map(|line| line.split(' ').nth(4).unwrap()).collect();
+    assert_eq!(places, ["/", "/proc"]);
+}
