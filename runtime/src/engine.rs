@@ -1,5 +1,6 @@
 //! The one configuration of wasmtime: the compile worker and every host must agree on it, or code does not load.
 
+use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 /// What the engine is for. Code made by the one loads in the other: nothing that differs between them is recorded in
@@ -37,6 +38,22 @@ pub(crate) fn config(purpose: Purpose) -> Config {
     config
 }
 
+fn memories(instances: u32) -> u32 {
+    instances.saturating_add(16)
+}
+
+fn tables(instances: u32) -> u32 {
+    instances.saturating_mul(2).saturating_add(32)
+}
+
+/// How many instances of this component fit into a pool made for `instances`; at least one is tried.
+pub(crate) fn room_for(component: &Component, instances: u32) -> usize {
+    let needs = component.resources_required();
+    let (memory, table) = needs.map_or((1, 2), |needs| (needs.num_memories.max(1), needs.num_tables.max(1)));
+    let room = instances.min(memories(instances) / memory).min(tables(instances) / table).max(1);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
 /// Sizes of the pool. Address space is reserved, not used: a slot costs memory only once a guest has touched it.
 fn pool(instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
@@ -44,8 +61,8 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         // A component is some core instances (its module, adapters), mostly with one memory and table between them.
         .total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(16))
-        .total_memories(instances.saturating_add(16))
-        .total_tables(instances.saturating_mul(2).saturating_add(32))
+        .total_memories(memories(instances))
+        .total_tables(tables(instances))
         .total_stacks(instances.saturating_add(1))
         .max_memories_per_component(16)
         .max_memories_per_module(4)

@@ -66,7 +66,7 @@ pub(crate) const HANDLER: &str = "wasi:http/incoming-handler";
 pub(crate) fn from_module(linker: &Linker<guest_module::State>, module: &Module) -> Result<Program, LoadError> {
     let linked = linker.instantiate_pre(module).map_err(import_error)?;
     let start = module.get_export("_start");
-    if !start.is_some_and(|start| start.func().is_some()) {
+    if start.is_none_or(|start| start.func().is_none()) {
         return Err(LoadError::NotRunnable("the module exports no function _start".into()));
     }
     Ok(Program(Code::Module(linked)))

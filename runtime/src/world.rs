@@ -124,11 +124,14 @@ pub struct Http {
     pub port: u16,
     /// Bound on the time a request spends waiting; past it the client gets 504.
     pub request_timeout: Duration,
+    /// Requests that one instance may answer, one after the other; 1 gives each its own. More is for guests whose
+    /// globals may be seen by the next request.
+    pub reuse: u32,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { port: 8080, request_timeout: Duration::from_secs(60) }
+        Self { port: 8080, request_timeout: Duration::from_secs(60), reuse: 1 }
     }
 }
 

@@ -59,10 +59,10 @@ pub(super) fn inspect(bytes: &[u8]) -> Result<Shape, Refusal> {
         if depth == 0 {
             names.read(&payload).map_err(|error| refusal(&error, bytes))?;
         }
-        match &payload {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth -= 1,
-            _ => {}
+        if matches!(payload, Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) {
+            depth += 1;
+        } else if matches!(payload, Payload::End(_)) {
+            depth -= 1;
         }
         let valid = validator.payload(&payload).map_err(|error| refusal(&error, bytes))?;
         if let (ValidPayload::End(types), -1) = (valid, depth) {
@@ -129,26 +129,25 @@ struct Names {
 
 impl Names {
     fn read(&mut self, payload: &Payload<'_>) -> Result<(), BinaryReaderError> {
-        match payload {
-            Payload::Version { encoding, .. } => self.component = *encoding == Encoding::Component,
-            Payload::ImportSection(section) => {
-                for import in section.clone().into_imports() {
-                    let import = import?;
-                    self.module_imports.push((import.module.to_owned(), import.name.to_owned()));
-                }
+        if let Payload::Version { encoding, .. } = payload {
+            self.component = *encoding == Encoding::Component;
+        }
+        if let Payload::ImportSection(section) = payload {
+            for import in section.clone().into_imports() {
+                let import = import?;
+                self.module_imports.push((import.module.to_owned(), import.name.to_owned()));
             }
-            Payload::ExportSection(section) => {
-                for export in section.clone() {
-                    let export = export?;
-                    self.has_start |= export.name == "_start" && export.kind == ExternalKind::Func;
-                }
+        }
+        if let Payload::ExportSection(section) = payload {
+            for export in section.clone() {
+                let export = export?;
+                self.has_start |= export.name == "_start" && export.kind == ExternalKind::Func;
             }
-            Payload::ComponentImportSection(section) => {
-                for import in section.clone() {
-                    self.component_imports.push(import?.name.name.to_owned());
-                }
+        }
+        if let Payload::ComponentImportSection(section) = payload {
+            for import in section.clone() {
+                self.component_imports.push(import?.name.name.to_owned());
             }
-            _ => {}
         }
         Ok(())
     }

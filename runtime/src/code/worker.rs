@@ -110,7 +110,7 @@ pub(crate) mod compiler {
 
     use crate::code::imports::check;
     use crate::code::inspect::{Refusal, Shape, inspect};
-    use crate::code::load::{Loaded, load_own};
+    use crate::code::load::{Loaded, load_trusted};
     use crate::engine::Purpose;
     use crate::host::Host;
     use crate::{LoadError, program};
@@ -142,7 +142,7 @@ pub(crate) mod compiler {
         };
         let code = compiled.map_err(|error| Refusal::Unsupported(format!("{error:#}")))?;
         // Names fit, but do types and sizes? Better known now than when a container starts.
-        let program = match load_own(&host.engine, &code) {
+        let program = match load_trusted(&host.engine, &code) {
             Ok(Loaded::Module(module)) => program::from_module(host.module_linker(), &module),
             Ok(Loaded::Component(component)) => {
                 program::from_component(&host.engine, host.component_linker(), &component)

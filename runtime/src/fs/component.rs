@@ -1,20 +1,18 @@
 //! Path functions of `wasi:filesystem/types` (preview 2).
 
-use std::fs::File;
-
 use wasmtime::component::{Linker, Resource, ResourceTable};
-use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemView};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorStat, ErrorCode, HostDescriptor as _, MetadataHashValue, NewTimestamp, OpenFlags,
     PathFlags,
 };
 use wasmtime_wasi::p2::{FsError, FsResult};
-use wasmtime_wasi::{FsPerms, OpenMode};
 
 use super::resolve::Last;
 use super::root::Root;
 
-/// The interface, in the one version that wasmtime-wasi defines.
+/// The interfaces, in the one version that wasmtime-wasi defines.
+const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
 /// A store's state with a root directory.
@@ -23,8 +21,14 @@ pub(crate) trait Rooted: WasiFilesystemView + 'static {
     fn root(&self) -> Root;
 }
 
-/// Replaces the path functions of `linker`.
+/// Gives the guest its root, and replaces the path functions of `linker`.
 pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    // Opened when it is asked for: most requests of an http guest never do.
+    linker.instance(PREOPENS)?.func_wrap("get-directories", |mut store, (): ()| {
+        let root = store.data().root().descriptor()?;
+        let root = store.data_mut().filesystem().table.push(root)?;
+        Ok((vec![(root, "/".to_owned())],))
+    })?;
     let mut types = linker.instance(TYPES)?;
 
     /// `$call` once with what the guest gave, and once more from the root if that was refused as an escape.
@@ -186,9 +190,7 @@ fn again(
     last: Last,
 ) -> wasmtime::Result<Option<At>> {
     let Some(resolved) = resolved(table, root, dir, path, last)? else { return Ok(None) };
-    let blocking = true;
-    let at = Dir::new(root_file(root)?, FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE, blocking);
-    Ok(Some((table.push(Descriptor::Dir(at))?, resolved)))
+    Ok(Some((table.push(root.descriptor()?)?, resolved)))
 }
 
 fn both(
@@ -216,8 +218,4 @@ fn resolved(
 ) -> wasmtime::Result<Option<String>> {
     let Descriptor::Dir(dir) = table.get(dir)? else { return Ok(None) };
     Ok(root.resolve(&dir.dir, path, last))
-}
-
-fn root_file(root: &Root) -> wasmtime::Result<File> {
-    Ok(root.dir().try_clone()?)
 }

@@ -17,4 +17,4 @@ mod root;
 
 pub(crate) use component::{Rooted as RootedComponent, shadow as shadow_component};
 pub(crate) use module::{Rooted as RootedModule, shadow as shadow_module};
-pub(crate) use root::Root;
+pub(crate) use root::{FileCalls, Root};

@@ -46,7 +46,7 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
                         $call.await?
                     };
                     let resolve = |(dir, path, last): (i32, Option<String>, Last)| {
-                        (dir == ROOT_FD).then(|| root.resolve(&root.dir(), &path?, last)).flatten()
+                        (dir == ROOT_FD).then(|| root.resolve(root.dir(), &path?, last)).flatten()
                     };
                     if first != PERM {
                         return Ok(first);
@@ -117,7 +117,7 @@ fn shadow_links<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                 if first != PERM || dir != ROOT_FD {
                     return Ok(first);
                 }
-                let Some(resolved) = given.and_then(|given| root.resolve(&root.dir(), &given, Last::Keep)) else {
+                let Some(resolved) = given.and_then(|given| root.resolve(root.dir(), &given, Last::Keep)) else {
                     return Ok(first);
                 };
                 let Ok(target) = root.read_link(&resolved) else { return Ok(first) };
@@ -139,7 +139,7 @@ fn shadow_links<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
                 let memory = &mut GuestMemory::Unshared(&mut *guest);
                 let first = p1::path_symlink(state.wasi(), memory, target, target_length, dir, path, length).await?;
                 let (PERM, ROOT_FD, Some(text), Some(given)) = (first, dir, text, given) else { return Ok(first) };
-                let Some(resolved) = root.resolve(&root.dir(), &given, Last::Keep) else { return Ok(first) };
+                let Some(resolved) = root.resolve(root.dir(), &given, Last::Keep) else { return Ok(first) };
                 Ok(match root.symlink(&text, &resolved) {
                     Ok(()) => SUCCESS,
                     Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => EXIST,

@@ -8,25 +8,47 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat, symlinkat};
 
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
+use wasmtime_wasi::{FsPerms, OpenMode};
+
 use super::resolve::{Last, resolve};
 
 /// The directory that the guest sees as `/`.
 #[derive(Debug, Clone)]
-pub(crate) struct Root(Arc<File>);
+pub(crate) struct Root {
+    dir: Arc<File>,
+    calls: FileCalls,
+}
+
+/// Whether a host call may block the thread it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileCalls {
+    /// The guest is alone on its thread.
+    OnThread,
+    /// Other guests run on the same thread.
+    OnPool,
+}
 
 impl Root {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self(Arc::new(File::open(path)?)))
+    pub(crate) fn open(path: &Path, calls: FileCalls) -> io::Result<Self> {
+        Ok(Self { dir: Arc::new(File::open(path)?), calls })
     }
 
-    pub(super) fn dir(&self) -> Arc<File> {
-        Arc::clone(&self.0)
+    pub(super) fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    /// The root as a guest holds it.
+    pub(super) fn descriptor(&self) -> io::Result<Descriptor> {
+        let modes = OpenMode::READ | OpenMode::WRITE;
+        let blocking = self.calls == FileCalls::OnThread;
+        Ok(Descriptor::Dir(Dir::new(self.dir.try_clone()?, FsPerms::ReadWrite, modes, blocking)))
     }
 
     /// `path` from `dir` as a path from the root; `None` if it is not known where `dir` is.
     pub(super) fn resolve(&self, dir: &File, path: &str, last: Last) -> Option<String> {
         let base = self.place_of(dir)?;
-        let resolved = resolve(self.0.as_fd(), &base, Path::new(path), last).ok()?;
+        let resolved = resolve(self.dir.as_fd(), &base, Path::new(path), last).ok()?;
         let mut resolved = resolved.into_os_string().into_string().ok()?;
         if path.ends_with('/') {
             resolved.push('/');
@@ -36,19 +58,19 @@ impl Root {
 
     /// Where an open directory is, from the root.
     fn place_of(&self, dir: &File) -> Option<PathBuf> {
-        let (root, dir_stat) = (fstat(&*self.0).ok()?, fstat(dir).ok()?);
+        let (root, dir_stat) = (fstat(&*self.dir).ok()?, fstat(dir).ok()?);
         if (root.st_dev, root.st_ino) == (dir_stat.st_dev, dir_stat.st_ino) {
             return Some(PathBuf::new());
         }
         let name = |file: &File| read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
-        name(dir)?.strip_prefix(name(&self.0)?).ok().map(Path::to_owned)
+        name(dir)?.strip_prefix(name(&self.dir)?).ok().map(Path::to_owned)
     }
 
     /// Opens a file for our own reading, as the guest would find it.
     pub(crate) fn open_file(&self, path: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&*self.0, path, flags, Mode::empty(), inside)?.into())
+        Ok(openat2(&*self.dir, path, flags, Mode::empty(), inside)?.into())
     }
 
     /// Text of the symlink at a resolved path.
@@ -70,7 +92,7 @@ impl Root {
         let (parent, name) = resolved.rsplit_once('/').unwrap_or((".", resolved));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let parent = openat2(&*self.0, parent, flags, Mode::empty(), inside)?;
+        let parent = openat2(&*self.dir, parent, flags, Mode::empty(), inside)?;
         Ok((parent, name))
     }
 }

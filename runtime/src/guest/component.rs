@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::end::End;
 use super::memory::Share;
-use super::surroundings::{FileCalls, Local, Surroundings};
+use super::surroundings::{Local, Surroundings};
 use crate::fs::{self, Root, RootedComponent};
 use crate::net::{self, Net, Networked};
 use crate::{Exit, Stop, World};
@@ -29,17 +29,17 @@ pub(crate) struct State {
 const HANDLES: usize = 100_000;
 
 impl State {
-    pub(crate) fn new(surroundings: &Surroundings, local: &Local, files: FileCalls) -> wasmtime::Result<Self> {
+    pub(crate) fn new(surroundings: &Surroundings, local: &Local) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
-        Ok(Self {
-            wasi: surroundings.wasi(files)?.build(),
+        Self {
+            wasi: surroundings.wasi().insecure_random_seed(local.seed()).build(),
             http: WasiHttpCtx::new(),
             local: local.clone(),
             table,
             root: surroundings.root.clone(),
             memory: surroundings.budget.share(),
-        })
+        }
     }
 
     /// A store whose memory is counted.
@@ -94,7 +94,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// Runs `wasi:cli/run` to its end.
 pub(crate) fn run(command: &CommandPre<State>, engine: &Engine, world: World, stop: &Stop) -> Exit {
     super::alone(world, stop, async |surroundings: &Surroundings| {
-        let mut store = State::new(surroundings, &surroundings.local(), FileCalls::OnThread)?.store(engine);
+        let mut store = State::new(surroundings, &surroundings.local()).store(engine);
         let instance = command.instantiate_async(&mut store).await?;
         let result = instance.wasi_cli_run().call_run(&mut store).await?;
         Ok(End::Exited(if result.is_ok() { 0 } else { 1 }))

@@ -6,8 +6,9 @@ pub(crate) mod memory;
 pub(crate) mod module;
 mod surroundings;
 
-pub(crate) use surroundings::{FileCalls, Local, Surroundings};
+pub(crate) use surroundings::{Local, Surroundings};
 
+use crate::fs::FileCalls;
 use crate::{Exit, Stop, World};
 use end::End;
 
@@ -20,7 +21,7 @@ where
         Ok(runtime) => runtime,
         Err(error) => return Exit::not_started(format!("make the event loop: {error}")),
     };
-    let surroundings = match Surroundings::new(world, stop) {
+    let surroundings = match Surroundings::new(world, FileCalls::OnThread, stop) {
         Ok(surroundings) => surroundings,
         Err(error) => return Exit::not_started(format!("open the root directory: {error}")),
     };

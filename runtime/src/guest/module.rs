@@ -3,13 +3,13 @@
 use std::fmt;
 
 use wasmtime::{Engine, InstancePre, Linker, Store};
-use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{FsPerms, I32Exit};
 
 use super::end::End;
 use super::memory::Share;
-use super::surroundings::{FileCalls, Surroundings};
-use crate::fs::{self, Root, RootedModule};
+use super::surroundings::Surroundings;
+use crate::fs::{self, FileCalls, Root, RootedModule};
 use crate::{Exit, Stop, World};
 
 /// State of the one instance.
@@ -22,7 +22,7 @@ pub(crate) struct State {
 impl State {
     fn new(surroundings: &Surroundings) -> wasmtime::Result<Self> {
         Ok(Self {
-            wasi: surroundings.wasi(FileCalls::OnThread)?.build_p1(),
+            wasi: surroundings.wasi().preopened_dir(&surroundings.root_path, "/", FsPerms::ReadWrite)?.build_p1(),
             root: surroundings.root.clone(),
             memory: surroundings.budget.share(),
         })
@@ -60,7 +60,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// Names of all that a module may import.
 #[cfg(feature = "compile")]
 pub(crate) fn imports(engine: &Engine, linker: &Linker<State>) -> wasmtime::Result<Vec<(String, String)>> {
-    let surroundings = Surroundings::new(World::default(), &Stop::new().1)?;
+    let surroundings = Surroundings::new(World::default(), FileCalls::OnThread, &Stop::new().1)?;
     let mut store = Store::new(engine, State::new(&surroundings)?);
     let names = linker.iter(&mut store).map(|(module, name, _)| (module.to_owned(), name.to_owned()));
     Ok(names.collect())

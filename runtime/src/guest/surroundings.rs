@@ -3,14 +3,15 @@
 use rand::Rng as _;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
+use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::memory::Budget;
-use crate::fs::Root;
+use crate::fs::{FileCalls, Root};
 use crate::http::{Outbound, Trust};
 use crate::net::{Identity, Net, Use, hickory};
 use crate::stdio::{Input, Sink};
@@ -22,7 +23,8 @@ pub(crate) struct Surroundings {
     args: Vec<String>,
     env: Vec<(String, String)>,
     cwd: String,
-    root_path: std::path::PathBuf,
+    pub(crate) root_path: std::path::PathBuf,
+    files: FileCalls,
     pub(crate) root: Root,
     stdin: Input,
     stdout: Sink,
@@ -39,27 +41,36 @@ pub(crate) struct Surroundings {
 pub(crate) struct Local {
     pub(crate) net: Net,
     pub(crate) outbound: Outbound,
+    seeds: Arc<Seeds>,
 }
 
-/// Whether a host call may block the thread it runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileCalls {
-    /// The guest is alone on its thread.
-    OnThread,
-    /// Other guests run on the same thread.
-    OnPool,
+/// Seeds for the guests' hash maps: one question to the kernel, and for each instance another seed.
+#[derive(Debug)]
+struct Seeds {
+    base: u128,
+    given: AtomicU64,
+}
+
+impl Local {
+    /// What `wasi:random/insecure-seed` says to one instance.
+    pub(crate) fn seed(&self) -> u128 {
+        // The golden ratio: neighbours are far apart.
+        const STEP: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let given = u128::from(self.seeds.given.fetch_add(1, Ordering::Relaxed));
+        self.seeds.base.wrapping_add(given.wrapping_mul(STEP))
+    }
 }
 
 impl Surroundings {
     /// Opens the root.
-    pub(crate) fn new(world: World, stop: &Stop) -> io::Result<Self> {
+    pub(crate) fn new(world: World, files: FileCalls, stop: &Stop) -> io::Result<Self> {
         let terminal = world.terminal;
         let cwd = if world.cwd.is_empty() { "/".into() } else { world.cwd };
         let mut env = world.env;
         if cwd != "/" && !env.iter().any(|(name, _)| name == "PWD") {
             env.push(("PWD".into(), cwd.clone()));
         }
-        let root = Root::open(&world.root)?;
+        let root = Root::open(&world.root, files)?;
         Ok(Self {
             identity: Arc::new(Identity::new(&world.network)),
             dns: world.network.dns,
@@ -70,6 +81,7 @@ impl Surroundings {
             cwd,
             root,
             root_path: world.root,
+            files,
             stdin: Input::new(world.stdin, terminal, stop.stdin_closed()),
             stdout: Sink::new(world.stdout, terminal),
             stderr: Sink::new(world.stderr, terminal),
@@ -81,15 +93,17 @@ impl Surroundings {
     pub(crate) fn local(&self) -> Local {
         let resolver = hickory(&self.dns, Arc::clone(&self.identity));
         let outbound = Outbound::new(Arc::clone(&self.identity), Arc::clone(&resolver), Arc::clone(&self.trust));
-        Local { net: Net::new(Arc::clone(&self.identity), resolver, self.on_listen.clone()), outbound }
+        let base = u128::from(kernel().next_u64()) << 64 | u128::from(kernel().next_u64());
+        let seeds = Arc::new(Seeds { base, given: AtomicU64::new(0) });
+        Local { net: Net::new(Arc::clone(&self.identity), resolver, self.on_listen.clone()), outbound, seeds }
     }
 
     /// The sandbox: `/` and its volumes, arguments, environment, streams, clocks, random numbers of the kernel. No
     /// network beyond what the socket layer gives.
-    pub(crate) fn wasi(&self, files: FileCalls) -> wasmtime::Result<WasiCtxBuilder> {
+    pub(crate) fn wasi(&self) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         let identity = Arc::clone(&self.identity);
-        wasi.allow_blocking_current_thread(files == FileCalls::OnThread)
+        wasi.allow_blocking_current_thread(self.files == FileCalls::OnThread)
             .args(&self.args)
             .envs(&self.env)
             .initial_cwd(&self.cwd)
@@ -98,8 +112,6 @@ impl Surroundings {
             .stderr(self.stderr.clone())
             .secure_random(kernel())
             .insecure_random(kernel())
-            .insecure_random_seed(u128::from(kernel().next_u64()) << 64 | u128::from(kernel().next_u64()))
-            .preopened_dir(&self.root_path, "/", FsPerms::ReadWrite)?
             .socket_addr_check(move |address, use_| {
                 let allowed = identity.may_use(address, side(use_));
                 Box::pin(async move { allowed })
@@ -107,7 +119,7 @@ impl Surroundings {
             .allow_ip_name_lookup(true)
             .allow_tcp(true)
             .allow_udp(true);
-        Ok(wasi)
+        wasi
     }
 }
 

@@ -1,13 +1,14 @@
 //! One request's way through the guest, as the io thread sees it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,20 +26,97 @@ pub(super) struct Job {
     pub(super) gone: CancellationToken,
 }
 
-/// The one answer to a request; shared by the guest's response handle and the worker, whoever is first.
+/// The one answer to a request: given by the guest's response handle or by the worker, whoever is first, and released
+/// to the io thread when the guest waits.
 #[derive(Debug, Clone)]
-pub(super) struct Reply(Arc<Mutex<Option<oneshot::Sender<Response<WasiBody>>>>>);
+pub(super) struct Reply(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+enum State {
+    Awaited(oneshot::Sender<Response<WasiBody>>),
+    Given(oneshot::Sender<Response<WasiBody>>, Response<WasiBody>),
+    Released,
+}
 
 impl Reply {
-    /// `false` if there already was an answer.
-    pub(super) fn send(&self, response: Response<WasiBody>) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        sender.is_some_and(|sender| sender.send(response).is_ok())
+    fn new(sender: oneshot::Sender<Response<WasiBody>>) -> Self {
+        Self(Arc::new(Mutex::new(State::Awaited(sender))))
     }
 
-    pub(super) fn is_sent(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    /// The first answer counts.
+    pub(super) fn give(&self, response: Response<WasiBody>) {
+        let mut state = self.lock();
+        *state = match std::mem::replace(&mut *state, State::Released) {
+            State::Awaited(sender) => State::Given(sender, response),
+            given @ (State::Given(..) | State::Released) => given,
+        };
     }
+
+    /// Whether there is an answer.
+    pub(super) fn is_given(&self) -> bool {
+        !matches!(*self.lock(), State::Awaited(_))
+    }
+
+    /// Lets a given answer go.
+    pub(super) fn release(&self) {
+        let mut state = self.lock();
+        *state = match std::mem::replace(&mut *state, State::Released) {
+            State::Given(sender, response) => {
+                // The client may have gone.
+                let _ = sender.send(gathered(response));
+                State::Released
+            }
+            other @ (State::Awaited(_) | State::Released) => other,
+        };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// With a body that is all there already in one piece: the client gets it in one packet, and its length.
+fn gathered(response: Response<WasiBody>) -> Response<WasiBody> {
+    let (parts, mut body) = response.into_parts();
+    let mut pieces = Vec::new();
+    let body = loop {
+        match body.frame().now_or_never() {
+            Some(None) => break whole(pieces),
+            Some(Some(frame)) => {
+                let is_plain = frame.as_ref().is_ok_and(Frame::is_data);
+                pieces.push(frame);
+                if !is_plain || pieces.len() == MOST_PIECES {
+                    break begun(pieces, body);
+                }
+            }
+            None => break begun(pieces, body),
+        }
+    };
+    Response::from_parts(parts, body)
+}
+
+/// Pieces gathered before the first is sent.
+const MOST_PIECES: usize = 16;
+
+type Piece = Result<Frame<Bytes>, Error>;
+
+fn whole(pieces: Vec<Piece>) -> WasiBody {
+    let mut data = pieces.into_iter().filter_map(|piece| piece.ok()?.into_data().ok());
+    let mut first = data.next().unwrap_or_default();
+    for more in data {
+        let mut joined = BytesMut::from(first);
+        joined.extend_from_slice(&more);
+        first = joined.freeze();
+    }
+    Full::new(first).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn begun(pieces: Vec<Piece>, rest: WasiBody) -> WasiBody {
+    if pieces.is_empty() {
+        return rest;
+    }
+    let rest = futures::stream::unfold(rest, async |mut rest| Some((rest.frame().await?, rest)));
+    StreamBody::new(futures::stream::iter(pieces).chain(rest)).boxed_unsync()
 }
 
 impl Job {
@@ -90,8 +168,8 @@ pub(super) async fn answer(
         return finish(plain(StatusCode::BAD_REQUEST, "a request needs a Host header"));
     }
     let (sender, receiver) = oneshot::channel();
-    let job = Job { request, reply: Reply(Arc::new(Mutex::new(Some(sender)))), gone };
-    if queue.push(job).is_err() {
+    let job = Job { request, reply: Reply::new(sender), gone };
+    if !queue.push(job) {
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         return finish(response);

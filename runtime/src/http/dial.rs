@@ -53,21 +53,29 @@ impl From<&DialError> for Error {
             DialError::LookUp(LookUpError::Permanent) => {
                 Self::DnsError { rcode: Some("SERVFAIL".into()), info_code: None }
             }
-            DialError::Connect(error) => match error.kind() {
-                io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
-                io::ErrorKind::TimedOut => Self::ConnectionTimeout,
-                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => Self::DestinationIpUnroutable,
-                _ => Self::ConnectionTerminated,
-            },
+            DialError::Connect(error) => refused_by(error.kind()),
             DialError::Timeout => Self::ConnectionTimeout,
             DialError::Refused => Self::DestinationIpProhibited,
             DialError::Trust(text) => Self::InternalError(Some(text.clone())),
             DialError::Tls(error) => match tls_error(error) {
                 Some(rustls::Error::InvalidCertificate(_)) => Self::TlsCertificateError,
-                _ => Self::TlsProtocolError,
+                Some(_) | None => Self::TlsProtocolError,
             },
             DialError::Name(_) => Self::HttpRequestUriInvalid,
         }
+    }
+}
+
+fn refused_by(kind: io::ErrorKind) -> Error {
+    use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    if kind == ConnectionRefused {
+        Error::ConnectionRefused
+    } else if kind == TimedOut {
+        Error::ConnectionTimeout
+    } else if matches!(kind, HostUnreachable | NetworkUnreachable) {
+        Error::DestinationIpUnroutable
+    } else {
+        Error::ConnectionTerminated
     }
 }
 

@@ -13,6 +13,7 @@
 mod answer;
 mod dial;
 mod drain;
+mod instance;
 mod listen;
 mod outbound;
 mod queue;

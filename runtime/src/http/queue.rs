@@ -24,17 +24,17 @@ struct State {
 }
 
 impl Queue {
-    /// Gives the job back if the queue is full.
-    pub(super) fn push(&self, job: Job) -> Result<(), Job> {
+    /// Whether there was room.
+    pub(super) fn push(&self, job: Job) -> bool {
         {
             let mut state = self.lock();
             if state.closed || state.jobs.len() >= LONGEST {
-                return Err(job);
+                return false;
             }
             state.jobs.push_back(job);
         }
         self.arrived.notify_one();
-        Ok(())
+        true
     }
 
     /// The next job whose client still waits; `None` once closed.

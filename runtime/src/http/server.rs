@@ -23,9 +23,10 @@ use super::listen::Listeners;
 use super::queue::Queue;
 use super::watch::Watch;
 use super::worker::{self, Guests};
+use crate::fs::FileCalls;
 use crate::guest::Surroundings;
 use crate::guest::component::State;
-use crate::{Exit, Host, Stop, World};
+use crate::{Exit, Host, Stop, World, engine};
 
 /// Bytes of a request's head, and of an http/2 header list.
 const LARGEST_HEAD: usize = 64 * 1024;
@@ -33,6 +34,8 @@ const LARGEST_HEAD: usize = 64 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Concurrent http/2 streams of one connection.
 const STREAMS: u32 = 128;
+/// Instances that a worker keeps for further requests, at most.
+const KEPT: usize = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -49,17 +52,20 @@ pub(crate) fn serve(proxy: ProxyPre<State>, host: &Host, world: World, stop: &St
 
 async fn run(proxy: ProxyPre<State>, host: &Host, world: World, stop: &Stop) -> io::Result<Exit> {
     let workers = usize::try_from(world.cpus.max(1)).unwrap_or(1);
-    let timeout = world.http.request_timeout;
+    let (timeout, reuse) = (world.http.request_timeout, world.http.reuse);
+    let instances = engine::room_for(proxy.instance_pre().component(), host.instances);
     let on_listen = world.on_listen.clone();
     let listeners = Listeners::bind(&world.network, world.http.port).await?;
     let (fatal, mut ends) = mpsc::unbounded_channel();
     let guests = Arc::new(Guests {
         proxy,
         engine: host.engine.clone(),
-        surroundings: Surroundings::new(world, stop)?,
+        surroundings: Surroundings::new(world, FileCalls::OnPool, stop)?,
         queue: Queue::default(),
         watch: Watch::new(workers),
-        room: Arc::new(Semaphore::new(usize::try_from(host.instances).unwrap_or(1).max(1))),
+        room: Arc::new(Semaphore::new(instances)),
+        reuse,
+        keep: KEPT.min(instances / (2 * workers)),
         fatal,
         afterwards: timeout,
     });

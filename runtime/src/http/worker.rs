@@ -1,23 +1,27 @@
-//! A thread on which guests answer requests, each in an instance of its own.
+//! A thread on which guests answer requests.
 
+use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wasmtime::Engine;
-use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use super::answer::{Job, failed};
+use super::instance::Instance;
 use super::queue::Queue;
 use super::watch::Watch;
 use crate::Exit;
 use crate::guest::component::State;
 use crate::guest::end::End;
-use crate::guest::{FileCalls, Local, Surroundings};
+use crate::guest::{Local, Surroundings};
+
+/// An instance that waits for its next request is dropped after this long.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What all workers share.
 pub(super) struct Guests {
@@ -28,80 +32,146 @@ pub(super) struct Guests {
     pub(super) watch: Watch,
     /// One permit for each instance the pool has room for.
     pub(super) room: Arc<Semaphore>,
+    /// Requests that one instance may answer, one after the other.
+    pub(super) reuse: u32,
+    /// Instances that a worker keeps for the next request.
+    pub(super) keep: usize,
     /// What ends the process.
     pub(super) fatal: mpsc::UnboundedSender<Exit>,
     /// Time an answered request may go on for after its client is gone.
     pub(super) afterwards: Duration,
 }
 
-/// Starts worker number `worker`. It ends when the queue is closed, or never if a guest computes for ever.
-pub(super) fn start(guests: Arc<Guests>, worker: usize) -> io::Result<()> {
+/// A place in the pool, and the instance that is in it already.
+struct Place {
+    instance: Option<Box<Instance>>,
+    room: OwnedSemaphorePermit,
+}
+
+/// A worker's own part.
+struct Worker {
+    number: usize,
+    guests: Arc<Guests>,
+    local: Local,
+    kept: Mutex<Vec<Place>>,
+}
+
+/// Starts worker number `number`. It ends when the queue is closed, or never if a guest computes for ever.
+pub(super) fn start(guests: Arc<Guests>, number: usize) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::Builder::new().name(format!("guest-{worker}")).spawn(move || {
-        runtime.block_on(work(guests, worker));
+    thread::Builder::new().name(format!("guest-{number}")).spawn(move || {
+        let local = guests.surroundings.local();
+        let worker = Worker { number, guests, local, kept: Mutex::default() };
+        runtime.block_on(Arc::new(worker).work());
         runtime.shutdown_background();
     })?;
     Ok(())
 }
 
-async fn work(guests: Arc<Guests>, worker: usize) {
-    let local = guests.surroundings.local();
-    loop {
-        // The semaphore is never closed.
-        let Ok(room) = Arc::clone(&guests.room).acquire_owned().await else { return };
-        let Some(job) = guests.queue.pull().await else { return };
-        let (guests, local) = (Arc::clone(&guests), local.clone());
-        tokio::spawn(async move {
-            let name = job.name();
-            guests.watch.observe(worker, &name, guests.attend(job, &name, &local)).await;
-            drop(room);
-        });
+impl Worker {
+    async fn work(self: Arc<Self>) {
+        while let Some(mut place) = self.place().await {
+            let job = loop {
+                let is_idle = place.instance.is_some();
+                tokio::select! {
+                    biased;
+                    job = self.guests.queue.pull() => break job,
+                    () = tokio::time::sleep(IDLE), if is_idle => {
+                        place.instance = None;
+                        self.kept().clear();
+                    }
+                }
+            };
+            let Some(job) = job else { return };
+            if place.instance.is_none()
+                && let Some(kept) = self.kept().pop()
+            {
+                place = kept;
+            }
+            let worker = Arc::clone(&self);
+            tokio::spawn(async move {
+                let name = job.name();
+                let place = worker.guests.watch.observe(worker.number, &name, worker.attend(job, &name, place)).await;
+                worker.keep(place);
+            });
+        }
     }
-}
 
-impl Guests {
-    /// One request, until the guest returns or nobody wants its answer.
-    async fn attend(&self, job: Job, name: &str, local: &Local) {
+    /// Where the next request will be answered: in an instance that is there, or where there is room for one.
+    async fn place(&self) -> Option<Place> {
+        if let Some(place) = self.kept().pop() {
+            return Some(place);
+        }
+        // The semaphore is never closed.
+        let room = Arc::clone(&self.guests.room).acquire_owned().await.ok()?;
+        Some(Place { instance: None, room })
+    }
+
+    fn keep(&self, place: Place) {
+        let mut kept = self.kept();
+        if place.instance.is_some() && kept.len() < self.guests.keep {
+            kept.push(place);
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Vec<Place>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One request, until the guest returns or nobody wants its answer. The instance comes back if it may go on.
+    async fn attend(&self, job: Job, name: &str, place: Place) -> Place {
+        let Place { instance, room } = place;
         let reply = job.reply.clone();
         let gone = job.gone.clone();
         let abandoned = async {
             gone.cancelled().await;
-            if reply.is_sent() {
+            if reply.is_given() {
                 // It has answered; it may have something to finish.
-                tokio::time::sleep(self.afterwards).await;
+                tokio::time::sleep(self.guests.afterwards).await;
             }
         };
+        let mut call = pin!(self.call(job, instance));
+        // What the guest has said of its answer by the time it waits goes out in one piece.
+        let call = poll_fn(|context| {
+            let polled = call.as_mut().poll(context);
+            reply.release();
+            polled
+        });
         let end = tokio::select! {
-            result = self.call(job, local) => match result {
-                Ok(()) if reply.is_sent() => return,
-                Ok(()) => self.failure(name, "the guest returned without an answer"),
-                Err(error) => self.end(name, &error),
+            result = call => match result {
+                Ok(instance) if reply.is_given() => {
+                    let instance = instance.may_serve(self.guests.reuse).then_some(instance);
+                    return Place { instance, room };
+                }
+                Ok(_) => self.guests.failure(name, "the guest returned without an answer"),
+                Err(error) => self.guests.end(name, &error),
             },
-            () = abandoned => return,
+            () = abandoned => None,
         };
-        reply.send(failed());
+        reply.give(failed());
+        reply.release();
         if let Some(exit) = end {
             // The receiver is there as long as the server runs.
-            let _ = self.fatal.send(exit);
+            let _ = self.guests.fatal.send(exit);
         }
+        Place { instance: None, room }
     }
 
-    async fn call(&self, job: Job, local: &Local) -> wasmtime::Result<()> {
-        let Job { request, reply, gone: _ } = job;
-        let mut store = State::new(&self.surroundings, local, FileCalls::OnPool)?.store(&self.engine);
-        let request = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
-        let answered = move |result: Result<_, _>| match result {
-            Ok(response) => drop(reply.send(response)),
-            Err(code) => {
-                tracing::debug!(?code, "guest answered with an error");
-                reply.send(failed());
+    async fn call(&self, job: Job, instance: Option<Box<Instance>>) -> wasmtime::Result<Box<Instance>> {
+        let mut instance = match instance {
+            Some(instance) => instance,
+            None => {
+                let guests = &self.guests;
+                let made = Instance::new(&guests.proxy, &guests.engine, &guests.surroundings, &self.local).await?;
+                Box::new(made)
             }
         };
-        let answer = store.data_mut().http().new_response_outparam_from_callback(answered)?;
-        let instance = self.proxy.instantiate_async(&mut store).await?;
-        instance.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
+        instance.handle(job).await?;
+        Ok(instance)
     }
+}
 
+impl Guests {
     /// A trap is the request's end. An exit and exhausted memory are the whole process's.
     fn end(&self, name: &str, error: &wasmtime::Error) -> Option<Exit> {
         let end = End::of(error);

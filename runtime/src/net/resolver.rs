@@ -129,10 +129,8 @@ fn classify(error: &NetError) -> LookUpError {
     if error.is_nx_domain() || error.is_no_records_found() {
         return LookUpError::NoSuchName;
     }
-    match error {
-        NetError::Timeout | NetError::Busy | NetError::Io(_) | NetError::NoConnections => LookUpError::Temporary,
-        _ => LookUpError::Permanent,
-    }
+    let passing = matches!(error, NetError::Timeout | NetError::Busy | NetError::Io(_) | NetError::NoConnections);
+    if passing { LookUpError::Temporary } else { LookUpError::Permanent }
 }
 
 #[cfg(test)]

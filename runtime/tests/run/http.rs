@@ -14,6 +14,8 @@ use crate::wasm;
 
 crate::trials![
     a_request_is_answered_by_an_instance_of_its_own,
+    an_instance_answers_further_requests_if_it_may,
+    an_answer_that_is_there_at_once_has_a_length_and_one_that_is_not_is_streamed,
     a_connection_is_kept_for_further_requests,
     http_2_by_prior_knowledge_is_answered,
     the_guest_knows_how_it_was_asked,
@@ -153,7 +155,7 @@ impl Connection {
     }
 
     /// Whether the server closes it.
-    fn is_closed(mut self) -> bool {
+    fn ends(mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0))
     }
 }
@@ -167,6 +169,30 @@ fn a_request_is_answered_by_an_instance_of_its_own() {
     let random: std::collections::HashSet<_> = (0..20).map(|_| server.get("/random").1).collect();
     assert_eq!(random.len(), 20);
     assert_eq!(server.stop(Duration::ZERO), "");
+}
+
+fn an_instance_answers_further_requests_if_it_may() {
+    let server = Server::start(|world| world.http.reuse = 3, |_| {});
+    let counts: Vec<u32> = (0..30).map(|_| server.get("/count").1.parse().unwrap()).collect();
+    assert_eq!(counts.iter().max(), Some(&3), "{counts:?}");
+    let server = Server::start(|world| world.http.reuse = 1000, |_| {});
+    for _ in 0..10 {
+        server.get("/count");
+    }
+    // As many as there may be kept, each is used up by a trap.
+    for _ in 0..32 {
+        assert_eq!(server.get("/trap").0, 500);
+    }
+    assert_eq!(server.get("/count").1, "1", "an instance that trapped is not used again");
+}
+
+fn an_answer_that_is_there_at_once_has_a_length_and_one_that_is_not_is_streamed() {
+    let server = Server::plain();
+    let at_once = server.connect().ask("/");
+    assert!(at_once.headers.contains("content-length: 5\r\n"), "{}", at_once.headers);
+    let streamed = server.connect().ask("/stream?40");
+    assert!(streamed.headers.contains("transfer-encoding: chunked\r\n"), "{}", streamed.headers);
+    assert_eq!(streamed.body.len(), 40 * 64 * 1024);
 }
 
 fn a_connection_is_kept_for_further_requests() {
@@ -358,7 +384,7 @@ fn stopping_finishes_requests_and_serves_late_clients() {
     let on_idle = idle.ask("/");
     assert!(on_idle.headers.contains("connection: close"), "{}", on_idle.headers);
     assert_eq!(busy.answer().body, "waited");
-    assert!(busy.is_closed());
+    assert!(busy.ends());
     assert_eq!(server.guest.wait().exit.code, 0);
     assert!(TcpStream::connect(address).is_err());
 }
@@ -371,7 +397,7 @@ fn stopping_closes_idle_connections_and_ends_at_once_when_quiet() {
     server.stop(Duration::from_secs(30));
     let took = asked.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
-    assert!(idle.is_closed());
+    assert!(idle.ends());
 }
 
 fn stopping_before_any_request_ends_in_time() {

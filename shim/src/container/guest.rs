@@ -91,6 +91,7 @@ fn http(http: &GuestHttp) -> Http {
             0 => default.request_timeout,
             seconds => Duration::from_secs(u64::from(seconds)),
         },
+        ..default
     }
 }
 
