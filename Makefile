@@ -42,7 +42,7 @@ lint:
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo doc --workspace --no-deps --quiet
 
-unit:
+unit: $(TOOLS)/registry # the image store is tested against it
 	@cargo test --workspace --exclude samara-tests
 	@cargo test -p samara-tests --lib
 

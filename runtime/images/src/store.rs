@@ -22,6 +22,8 @@ mod error;
 mod layers;
 mod lock;
 mod lookup;
+#[cfg(test)]
+mod model;
 mod records;
 
 use std::collections::BTreeMap;
@@ -203,22 +205,29 @@ impl ImageStore {
                 Ok(Some(Content::Module { path, digest: descriptor.digest.clone(), kind }))
             }
             PlannedContent::Rootfs(planned) => {
-                let mut layers = Vec::new();
-                for layer in planned {
-                    let path = self.layer_path(&layer.diff_id);
-                    if !path.is_dir() {
-                        return Ok(None);
-                    }
-                    // Overlay does not look for the attribute on the roots of its layers.
-                    if is_opaque(&path) {
-                        layers.clear();
-                    }
-                    layers.push(path);
+                let layers: Vec<PathBuf> = planned.iter().map(|layer| self.layer_path(&layer.diff_id)).collect();
+                if !layers.iter().all(|path| path.is_dir()) {
+                    return Ok(None);
                 }
+                let layers = stack(layers);
                 Ok(Some(Content::Rootfs { layers }))
             }
         }
     }
+}
+
+/// What overlay shows the same of, and takes: it refuses a directory that is given twice, and does not look for the opaque
+/// attribute on roots. Of the same layer twice only the upper one counts: it hides all that the lower one has.
+fn stack(layers: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut stacked: Vec<PathBuf> = Vec::with_capacity(layers.len());
+    for layer in layers {
+        match is_opaque(&layer) {
+            true => stacked.clear(),
+            false => stacked.retain(|other| *other != layer),
+        }
+        stacked.push(layer);
+    }
+    stacked
 }
 
 fn is_opaque(directory: &Path) -> bool {

@@ -10,6 +10,8 @@
 mod apply;
 mod input;
 mod path;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::fs::File;

@@ -111,15 +111,22 @@ fn one<R: Read>(entry: &mut tar::Entry<'_, R>, tree: &mut Tree, left: u64) -> Re
 
 fn attributes<R: Read>(entry: &tar::Entry<'_, R>, raw: &[u8]) -> Result<Attributes, UnpackError> {
     let wrong = |what: &str| UnpackError::Entry { path: show(raw), problem: format!("has an invalid {what}") };
-    let id = |number: io::Result<u64>, what: &str| match number {
-        Ok(number) if number <= LARGEST_ID => Ok(number as u32),
+    // A field that was left blank is 0, as other readers have it.
+    let number = |field: &[u8], number: io::Result<u64>, what: &str| match number {
+        Ok(number) => Ok(number),
+        Err(_) if field.iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(0),
+        Err(_) => Err(wrong(what)),
+    };
+    let id = |field: &[u8], id: io::Result<u64>, what: &str| match number(field, id, what)? {
+        id if id <= LARGEST_ID => Ok(id as u32),
         _ => Err(wrong(what)),
     };
     let header = entry.header();
+    let old = header.as_old();
     Ok(Attributes {
-        mode: header.mode().map_err(|_| wrong("mode"))?,
-        uid: id(header.uid(), "owner")?,
-        gid: id(header.gid(), "group")?,
+        mode: number(&old.mode, header.mode().map(u64::from), "mode")? as u32,
+        uid: id(&old.uid, header.uid(), "owner")?,
+        gid: id(&old.gid, header.gid(), "group")?,
         // A time no one can have meant is no reason to refuse an image.
         modified: header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0),
     })

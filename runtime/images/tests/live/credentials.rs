@@ -1,0 +1,128 @@
+//! Registries that ask who is there: by themselves, and by a token service.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use samara_images::{Artifact, Credential, PullCause, PullError, Pusher, RegistryFailure, Retry};
+use serde_json::json;
+
+use crate::registry::{PASSWORD, Registry, USER};
+use crate::script::{Reply, Request, Script};
+use crate::{MODULE, Node};
+
+fn right() -> Credential {
+    Credential::Basic { username: USER.into(), password: PASSWORD.into() }
+}
+
+fn wrong() -> Credential {
+    Credential::Basic { username: USER.into(), password: "guess".into() }
+}
+
+fn artifact() -> (Artifact, tempfile::NamedTempFile) {
+    crate::install_tls();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), MODULE).unwrap();
+    (Artifact::wasm(file.path()).unwrap(), file)
+}
+
+fn is_unauthorized(error: &PullError) -> bool {
+    assert_eq!(error.retry(), Retry::Later(None));
+    matches!(&error.cause, PullCause::Registry(error) if matches!(error.failure, RegistryFailure::Unauthorized(_)))
+}
+
+/// Push and pull with the right credential, and with others.
+async fn exercise(registry: &Registry) {
+    let (artifact, _file) = artifact();
+    let reference = registry.image("team/app:v1");
+    let pusher = Pusher::new(registry.config());
+    for credential in [Credential::Anonymous, wrong()] {
+        let error = pusher.push(&reference, &artifact, &credential).await.unwrap_err();
+        assert!(error.to_string().contains("401"), "{error}");
+    }
+    pusher.push(&reference, &artifact, &right()).await.unwrap();
+    for credentials in [vec![], vec![wrong()]] {
+        let error = Node::new().puller.pull(&reference, &credentials, &()).await.unwrap_err();
+        assert!(is_unauthorized(&error), "{error}");
+        assert!(!error.to_string().contains("guess"));
+    }
+    let node = Node::new();
+    node.puller.pull(&reference, &[right()], &()).await.unwrap();
+    node.puller.pull(&reference, &[right()], &()).await.unwrap();
+    let several = [Credential::Anonymous, wrong(), right()];
+    Node::new().puller.pull(&reference, &several, &()).await.unwrap();
+}
+
+#[tokio::test]
+async fn basic_authentication_lets_the_right_one_in() {
+    exercise(&Registry::with_basic_auth()).await;
+}
+
+#[tokio::test]
+async fn tokens_are_fetched_from_the_service_that_the_registry_names() {
+    let service = TokenService::start().await;
+    exercise(&Registry::with_tokens(&service.realm(), &service.jwks)).await;
+    let asked = service.script.asked();
+    assert!(asked.iter().any(|request| request.target.contains("scope=repository%3Ateam%2Fapp%3Apull")), "{asked:?}");
+    assert!(asked.iter().all(|request| request.target.contains("service=registry")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_token_service_that_is_down_is_not_taken_for_a_refusal() {
+    let script = Script::start(|_| Reply::status(502, "bad gateway")).await;
+    let realm = format!("http://{}/token", script.address());
+    let registry = Registry::with_tokens(&realm, &TokenService::start().await.jwks);
+    let error = Node::new().puller.pull(&registry.image("app:v1"), &[right()], &()).await.unwrap_err();
+    assert!(error.to_string().contains("bad gateway"), "{error}");
+}
+
+/// Gives ES256 tokens to who knows the password, and tokens for nothing to others.
+struct TokenService {
+    script: Script,
+    jwks: String,
+}
+
+impl TokenService {
+    async fn start() -> Self {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+        let public = key.public_key().as_ref();
+        let jwks = json!({"keys": [{
+            "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "test",
+            "x": URL_SAFE_NO_PAD.encode(&public[1..33]), "y": URL_SAFE_NO_PAD.encode(&public[33..65]),
+        }]});
+        let key = Arc::new(key);
+        let script = Script::start(move |request| answer(&key, request)).await;
+        Self { script, jwks: jwks.to_string() }
+    }
+
+    fn realm(&self) -> String {
+        format!("http://{}/token", self.script.address())
+    }
+}
+
+fn answer(key: &EcdsaKeyPair, request: &Request) -> Reply {
+    let known = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
+    let access = match request.header("authorization") {
+        Some(header) if header == known => {
+            let scope = request.target.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or("");
+            let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
+            let parts: Vec<&str> = scope.splitn(3, ':').collect();
+            let actions: Vec<&str> = parts.get(2).map_or(vec![], |actions| actions.split(',').collect());
+            json!([{"type": "repository", "name": parts.get(1), "actions": actions}])
+        }
+        Some(_) => return Reply::status(401, r#"{"details":"incorrect username or password (401)"}"#),
+        None => json!([]),
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let header = json!({"typ": "JWT", "alg": "ES256", "kid": "test"});
+    let claims = json!({"iss": "test", "sub": "user", "aud": "registry", "exp": now + 300, "nbf": now - 10, "iat": now, "jti": "1", "access": access});
+    let signed =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+    Reply::ok(json!({"token": token, "expires_in": 300}).to_string()).header("Content-Type", "application/json")
+}

@@ -1,0 +1,171 @@
+//! The real registry: `distribution` on a loopback port of its own, ended with the test.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use samara_images::{Reference, RegistryConfig};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// User and password of registries that ask for them; the hash is bcrypt of the password.
+pub(crate) const USER: &str = "samara";
+pub(crate) const PASSWORD: &str = "open sesame";
+const HTPASSWD: &str = "samara:$2b$04$Eo1AerRQ0aXMCGryBoIHnuZUKVMVDeN3gqt9iXb1E8m8hTJGPkcha\n";
+
+pub(crate) struct Registry {
+    process: Child,
+    directory: TempDir,
+    address: String,
+    authority: Option<Vec<u8>>,
+}
+
+impl Registry {
+    /// Plain http, open to all.
+    pub(crate) fn start() -> Self {
+        Self::with(json!({}), json!({}), None)
+    }
+
+    /// Plain http, with `USER` and `PASSWORD` asked for by the registry itself.
+    pub(crate) fn with_basic_auth() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("htpasswd");
+        std::fs::write(&file, HTPASSWD).unwrap();
+        Self::start_in(directory, json!({"htpasswd": {"realm": "test", "path": file}}), json!({}), None)
+    }
+
+    /// Plain http, with tokens asked for that someone else gives out.
+    pub(crate) fn with_tokens(realm: &str, jwks: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("jwks.json");
+        std::fs::write(&file, jwks).unwrap();
+        let token = json!({"realm": realm, "service": "registry", "issuer": "test", "jwks": file});
+        Self::start_in(directory, json!({"token": token}), json!({}), None)
+    }
+
+    /// TLS, with a certificate of an authority that nobody knows yet.
+    pub(crate) fn with_tls() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_certificate = authority.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        let (certificate_file, key_file) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
+        std::fs::write(&certificate_file, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        let tls = json!({"tls": {"certificate": certificate_file, "key": key_file}});
+        Self::start_in(directory, json!({}), tls, Some(authority_certificate.pem().into_bytes()))
+    }
+
+    fn with(auth: Value, http: Value, authority: Option<Vec<u8>>) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), auth, http, authority)
+    }
+
+    fn start_in(directory: TempDir, auth: Value, mut http: Value, authority: Option<Vec<u8>>) -> Self {
+        http["addr"] = json!("127.0.0.1:0");
+        http["secret"] = json!("test");
+        let mut config = json!({
+            "version": "0.1",
+            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": true}},
+            "storage": {
+                "filesystem": {"rootdirectory": directory.path().join("data")},
+                "delete": {"enabled": true},
+                "maintenance": {"uploadpurging": {"enabled": false}},
+            },
+            "http": http,
+        });
+        if auth != json!({}) {
+            config["auth"] = auth;
+        }
+        let file = directory.path().join("config.yml");
+        // JSON is YAML.
+        std::fs::write(&file, config.to_string()).unwrap();
+        let log = directory.path().join("log");
+        let process = Command::new(program())
+            .arg("serve")
+            .arg(&file)
+            .env_clear()
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut registry = Self { process, directory, address: String::new(), authority };
+        registry.address = registry.wait(&log);
+        registry
+    }
+
+    /// It says in its log where it listens.
+    fn wait(&mut self, log: &Path) -> String {
+        const MARK: &str = "listening on 127.0.0.1:";
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let lines = BufReader::new(File::open(log).unwrap()).lines().map_while(Result::ok);
+            for line in lines {
+                if let Some((_, rest)) = line.split_once(MARK) {
+                    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+                    return format!("127.0.0.1:{port}");
+                }
+            }
+            if let Some(status) = self.process.try_wait().unwrap() {
+                panic!("the registry ended ({status}): {}", std::fs::read_to_string(log).unwrap());
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the registry does not listen: {}",
+                std::fs::read_to_string(log).unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn image(&self, name: &str) -> Reference {
+        Reference::parse(&format!("{}/{name}", self.address)).unwrap()
+    }
+
+    /// How to reach it.
+    pub(crate) fn config(&self) -> RegistryConfig {
+        RegistryConfig {
+            tls: self.authority.iter().map(|_| self.address.clone()).collect(),
+            authorities: self.authority.clone().into_iter().collect(),
+            ..RegistryConfig::default()
+        }
+    }
+
+    /// Where it keeps a blob.
+    pub(crate) fn blob_file(&self, digest: &samara_images::Digest) -> PathBuf {
+        let hex = digest.hex();
+        let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&hex[..2]).join(hex).join("data")
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn program() -> PathBuf {
+    let tools = match std::env::var_os("SAMARA_TOOLS") {
+        Some(tools) => PathBuf::from(tools),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
+    };
+    let program = tools.join("registry");
+    assert!(program.is_file(), "there is no {}; `make tools` builds it", program.display());
+    program
+}
