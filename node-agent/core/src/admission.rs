@@ -44,11 +44,43 @@ impl Rejection {
 /// Only the kubelet's own reasons: a Failed pod is replaced by its controller at once. `others` are the pods that this
 /// node has admitted and that are not in a terminal phase, without `pod` itself; `node` has labels, taints and allocatable.
 pub fn admit<'a>(pod: &Pod, node: &Node, others: impl IntoIterator<Item = &'a Pod>) -> Result<(), Rejection> {
+    let claims: Vec<Claim> = others.into_iter().map(Claim::of).collect();
+    admit_beside(pod, node, &claims)
+}
+
+/// What a pod takes of its node: found out once, since it is asked for with every pod that comes after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Thousandths of a cpu, bytes, bytes: in the order of [`COUNTED`].
+    amounts: [i64; 3],
+    /// Address, protocol, port.
+    host_ports: Vec<(String, String, i32)>,
+}
+
+/// Resources that are counted, and the reasons for having too little of them.
+const COUNTED: [(&str, &str); 3] = [
+    (reason::OUT_OF_CPU, name::CPU),
+    (reason::OUT_OF_MEMORY, name::MEMORY),
+    (reason::OUT_OF_EPHEMERAL_STORAGE, name::EPHEMERAL_STORAGE),
+];
+
+impl Claim {
+    /// A pod that cannot say in numbers what it wants takes nothing.
+    pub fn of(pod: &Pod) -> Self {
+        Self {
+            amounts: amounts(&resources::pod_requests(pod).unwrap_or_default()),
+            host_ports: pod.spec.as_ref().map(host_ports).unwrap_or_default(),
+        }
+    }
+}
+
+/// As [`admit`], beside pods of which only the claims are known.
+pub fn admit_beside<'a>(pod: &Pod, node: &Node, claims: impl IntoIterator<Item = &'a Claim>) -> Result<(), Rejection> {
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
     operating_system(pod, spec, node)?;
     supplemental_groups(spec, node)?;
-    let others: Vec<_> = others.into_iter().collect();
+    let others: Vec<_> = claims.into_iter().collect();
     fits(pod, node, &others)?;
     if !affinity::matches(spec, node) {
         return Err(Rejection::predicate(reason::NODE_AFFINITY, "node(s) didn't match Pod's node affinity/selector"));
@@ -99,35 +131,22 @@ fn supplemental_groups(spec: &PodSpec, node: &Node) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn fits(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Rejection> {
+fn fits(pod: &Pod, node: &Node, others: &[&Claim]) -> Result<(), Rejection> {
     let unexpected = |error: &dyn std::fmt::Display| {
         Rejection::new(reason::UNEXPECTED_ADMISSION_ERROR, format!("{error}, which is unexpected."))
     };
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let allocatable = resources::parse_list(allocatable, "status.allocatable").map_err(|error| unexpected(&error))?;
     let requested = resources::pod_requests(pod).map_err(|error| unexpected(&error))?;
-    // What another pod cannot say in numbers takes nothing.
-    let used: Vec<ResourceList> =
-        others.iter().map(|other| resources::pod_requests(other).unwrap_or_default()).collect();
     let room = allocatable.get(name::PODS).map_or(0, |amount| amount.value());
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if count >= room {
         return Err(Rejection::insufficient(reason::OUT_OF_PODS, name::PODS, 1, count, room));
     }
-    let known = [
-        (reason::OUT_OF_CPU, name::CPU),
-        (reason::OUT_OF_MEMORY, name::MEMORY),
-        (reason::OUT_OF_EPHEMERAL_STORAGE, name::EPHEMERAL_STORAGE),
-    ];
-    for (reason, resource) in known {
-        let count = |list: &ResourceList| {
-            list.get(resource).map_or(0, |amount| match resource {
-                name::CPU => amount.milli_value(),
-                _ => amount.value(),
-            })
-        };
-        let (wanted, capacity) = (count(&requested), count(&allocatable));
-        let used = used.iter().map(count).fold(0, i64::saturating_add);
+    let (requested, allocatable) = (amounts(&requested), amounts(&allocatable));
+    for (index, (reason, resource)) in COUNTED.into_iter().enumerate() {
+        let (wanted, capacity) = (requested[index], allocatable[index]);
+        let used = others.iter().map(|other| other.amounts[index]).fold(0, i64::saturating_add);
         if wanted > 0 && wanted > capacity.saturating_sub(used) {
             return Err(Rejection::insufficient(reason, resource, wanted, used, capacity));
         }
@@ -135,11 +154,19 @@ fn fits(pod: &Pod, node: &Node, others: &[&Pod]) -> Result<(), Rejection> {
     Ok(())
 }
 
+fn amounts(list: &ResourceList) -> [i64; 3] {
+    COUNTED.map(|(_, resource)| {
+        list.get(resource).map_or(0, |amount| match resource {
+            name::CPU => amount.milli_value(),
+            _ => amount.value(),
+        })
+    })
+}
+
 /// Two pods cannot have the same port of the same protocol on the same (or any) address of the host.
-fn host_ports_conflict(spec: &PodSpec, others: &[&Pod]) -> bool {
-    let taken: Vec<_> = others.iter().filter_map(|other| other.spec.as_ref()).flat_map(host_ports).collect();
+fn host_ports_conflict(spec: &PodSpec, others: &[&Claim]) -> bool {
     host_ports(spec).iter().any(|(ip, protocol, port)| {
-        taken.iter().any(|(other_ip, other_protocol, other_port)| {
+        others.iter().flat_map(|other| &other.host_ports).any(|(other_ip, other_protocol, other_port)| {
             let same_address = ip == other_ip || ip == "0.0.0.0" || other_ip == "0.0.0.0";
             port == other_port && protocol == other_protocol && same_address
         })

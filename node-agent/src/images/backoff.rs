@@ -16,30 +16,39 @@ pub(super) struct Backoffs(Mutex<HashMap<Key, Failed>>);
 /// Pod UID and image name.
 type Key = (String, String);
 
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    Pull,
+    /// The image is here and cannot be run.
+    Code,
+}
+
 #[derive(Debug)]
 struct Failed {
+    what: What,
     delay: Delay,
     at: Timestamp,
     message: String,
 }
 
 impl Backoffs {
-    /// The failure in force, if a pull has to wait.
-    pub(super) fn waiting(&self, pod: &str, image: &str, now: Timestamp) -> Option<Failure> {
+    /// The failure in force, if the next try of the same has to wait.
+    pub(super) fn waiting(&self, what: What, pod: &str, image: &str, now: Timestamp) -> Option<Failure> {
         let failed = self.lock();
-        let failed = failed.get(&key(pod, image))?;
+        let failed = failed.get(&key(pod, image)).filter(|failed| failed.what == what)?;
         let until = KUBELET.wait_until(Some(&failed.delay), failed.at, now)?;
         let message =
             format!("Back-off pulling image {image:?}: {}: {}", waiting::ERR_IMAGE_PULL, failed.message);
         Some(Failure::new(waiting::IMAGE_PULL_BACK_OFF, message, until))
     }
 
-    /// A pull failed with this message.
-    pub(super) fn failed(&self, pod: &str, image: &str, message: &str, now: Timestamp) -> Failure {
+    /// A try failed with this message.
+    pub(super) fn failed(&self, what: What, pod: &str, image: &str, message: &str, now: Timestamp) -> Failure {
         let mut all = self.lock();
         let before = all.get(&key(pod, image)).map(|failed| failed.delay);
         let delay = KUBELET.next(before.as_ref(), now, now);
-        all.insert(key(pod, image), Failed { delay, at: now, message: message.to_owned() });
+        all.insert(key(pod, image), Failed { what, delay, at: now, message: message.to_owned() });
         Failure::new(waiting::ERR_IMAGE_PULL, message.to_owned(), now + SHOW_ERROR)
     }
 
@@ -78,10 +87,10 @@ mod tests {
         let backoffs = Backoffs::default();
         let mut now = 0;
         for delay in [10, 20, 40, 80, 160, 300, 300] {
-            assert_eq!(backoffs.waiting("pod", "image", at(now)), None);
-            let failure = backoffs.failed("pod", "image", "registry is down", at(now));
+            assert_eq!(backoffs.waiting(What::Pull, "pod", "image", at(now)), None);
+            let failure = backoffs.failed(What::Pull, "pod", "image", "registry is down", at(now));
             assert_eq!((failure.reason, failure.message.as_str()), ("ErrImagePull", "registry is down"));
-            let waiting = backoffs.waiting("pod", "image", at(now + 2)).unwrap();
+            let waiting = backoffs.waiting(What::Pull, "pod", "image", at(now + 2)).unwrap();
             assert_eq!(waiting.reason, "ImagePullBackOff");
             assert_eq!(waiting.message, "Back-off pulling image \"image\": ErrImagePull: registry is down");
             assert_eq!(waiting.retry_at, at(now + delay));
@@ -92,13 +101,22 @@ mod tests {
     #[test]
     fn another_pod_or_image_does_not_wait_and_success_forgets() {
         let backoffs = Backoffs::default();
-        backoffs.failed("pod", "image", "x", at(0));
-        assert_eq!(backoffs.waiting("other", "image", at(1)), None);
-        assert_eq!(backoffs.waiting("pod", "other", at(1)), None);
+        backoffs.failed(What::Pull, "pod", "image", "x", at(0));
+        assert_eq!(backoffs.waiting(What::Pull, "other", "image", at(1)), None);
+        assert_eq!(backoffs.waiting(What::Pull, "pod", "other", at(1)), None);
         backoffs.succeeded("pod", "image");
-        assert_eq!(backoffs.waiting("pod", "image", at(1)), None);
-        backoffs.failed("pod", "image", "x", at(0));
+        assert_eq!(backoffs.waiting(What::Pull, "pod", "image", at(1)), None);
+        backoffs.failed(What::Pull, "pod", "image", "x", at(0));
         backoffs.forget("pod");
-        assert_eq!(backoffs.waiting("pod", "image", at(1)), None);
+        assert_eq!(backoffs.waiting(What::Pull, "pod", "image", at(1)), None);
+    }
+
+    #[test]
+    fn what_cannot_be_run_may_be_pulled_at_once_and_is_not_compiled_again_before_its_time() {
+        let backoffs = Backoffs::default();
+        backoffs.failed(What::Code, "pod", "image", "no _start", at(0));
+        assert_eq!(backoffs.waiting(What::Pull, "pod", "image", at(1)), None);
+        assert!(backoffs.waiting(What::Code, "pod", "image", at(1)).is_some());
+        assert_eq!(backoffs.waiting(What::Code, "pod", "image", at(10)), None);
     }
 }

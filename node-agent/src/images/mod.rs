@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Compile;
 pub use keyring::{Keyring, KeyringError};
 
-use backoff::Backoffs;
+use backoff::{Backoffs, What};
 use code::Code;
 use flights::Flights;
 
@@ -95,6 +95,11 @@ impl Images {
             let message = events::invalid_image_name_message(name, &error.to_string());
             Failure::new(waiting::INVALID_IMAGE_NAME, message, Backoffs::longest(Timestamp::now()))
         })?;
+        // What cannot be run is not looked at again before its time, wherever its image is.
+        if let Some(failure) = self.0.backoffs.waiting(What::Code, wish.pod_uid, name, Timestamp::now()) {
+            (wish.record)(events::back_off_pull(name));
+            return Err(failure);
+        }
         let present = self.present(&reference, name)?;
         let image = match decide(wish.container, present.is_some()) {
             PullDecision::UsePresent => {
@@ -113,9 +118,12 @@ impl Images {
             None => self.pull(&wish, name, &reference).await?,
         };
         match self.0.code.of(&image, wish.container).await {
-            Ok(module) => Ok(Ready { image, module }),
+            Ok(module) => {
+                self.0.backoffs.succeeded(wish.pod_uid, name);
+                Ok(Ready { image, module })
+            }
             Err(error) => {
-                let failure = self.0.backoffs.failed(wish.pod_uid, name, &error.to_string(), Timestamp::now());
+                let failure = self.0.backoffs.failed(What::Code, wish.pod_uid, name, &error.to_string(), Timestamp::now());
                 (wish.record)(events::pull_failed(name, &failure.message));
                 Err(failure)
             }
@@ -131,7 +139,7 @@ impl Images {
     }
 
     async fn pull(&self, wish: &Wish<'_>, name: &str, reference: &Reference) -> Result<Arc<Image>, Failure> {
-        if let Some(failure) = self.0.backoffs.waiting(wish.pod_uid, name, Timestamp::now()) {
+        if let Some(failure) = self.0.backoffs.waiting(What::Pull, wish.pod_uid, name, Timestamp::now()) {
             (wish.record)(events::back_off_pull(name));
             return Err(failure);
         }
@@ -140,13 +148,14 @@ impl Images {
         let credentials = secrets::keyring(wish.secrets, wish.record).lookup(reference);
         match self.0.flights.pull(reference, credentials).await {
             Ok(pulled) => {
-                (wish.record)(events::pulled(name, pulled.took, asked.elapsed(), pulled.image.size));
-                self.0.backoffs.succeeded(wish.pod_uid, name);
+                // Who joined a pull that was under way has waited for less than all of it.
+                let waited = asked.elapsed();
+                (wish.record)(events::pulled(name, pulled.took.min(waited), waited, pulled.image.size));
                 Ok(pulled.image)
             }
             Err(error) => {
                 (wish.record)(events::pull_failed(name, &error));
-                Err(self.0.backoffs.failed(wish.pod_uid, name, &error, Timestamp::now()))
+                Err(self.0.backoffs.failed(What::Pull, wish.pod_uid, name, &error, Timestamp::now()))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What can be set about pods.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use samara_images::PullerConfig;
 
@@ -19,6 +20,8 @@ pub struct PodsConfig {
     pub log_max_files: u32,
     /// Pods in one front at most. Default 32.
     pub pods_per_front: usize,
+    /// A pod that becomes ready within this time of its arrival is told of once. Default 50 ms.
+    pub status_hold: Duration,
     /// How images are pulled.
     pub images: PullerConfig,
     /// Cgroup under which pods' cgroups are made. Default `/samara`.
@@ -33,6 +36,7 @@ impl Default for PodsConfig {
             log_max_size: 10 << 20,
             log_max_files: 5,
             pods_per_front: 32,
+            status_hold: Duration::from_millis(50),
             images: PullerConfig::default(),
             cgroup_root: "/samara".to_owned(),
         }

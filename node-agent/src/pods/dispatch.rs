@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use samara_core::admission::admit;
+use samara_core::admission::{Claim, admit_beside};
 use samara_core::pod::Termination;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -59,6 +59,7 @@ pub(super) struct Dispatch {
 struct Entry {
     wish: watch::Sender<Wish>,
     cell: Arc<Cell>,
+    claim: Claim,
 }
 
 impl Dispatch {
@@ -124,9 +125,8 @@ impl Dispatch {
     fn admit_arrived(&mut self) {
         let Some(node) = self.node.borrow_and_update().clone() else { return };
         for (pod_ref, pod) in std::mem::take(&mut self.arrived) {
-            let others: Vec<Arc<Pod>> =
-                self.entries.values().filter(|entry| entry.cell.is_active()).map(|entry| entry.cell.pod()).collect();
-            let rejection = admit(&pod, &node, others.iter().map(AsRef::as_ref)).err().map(|rejection| {
+            let others = self.entries.values().filter(|entry| entry.cell.is_active()).map(|entry| &entry.claim);
+            let rejection = admit_beside(&pod, &node, others).err().map(|rejection| {
                 info!(pod = %pod_ref, reason = rejection.reason, message = rejection.message, "pod rejected");
                 Termination {
                     reason: rejection.reason,
@@ -147,6 +147,7 @@ impl Dispatch {
         termination: Option<Termination>,
     ) {
         let cell = self.pods.add(pod_ref.clone(), pod.clone());
+        let claim = Claim::of(&pod);
         let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, termination });
         let span = info_span!("pod", namespace = %pod_ref.namespace, name = %pod_ref.name, uid = %pod_ref.uid);
         let uid = pod_ref.uid.clone();
@@ -158,7 +159,7 @@ impl Dispatch {
             uid
         };
         self.workers.spawn(work.instrument(span));
-        self.entries.insert(uid, Entry { wish, cell });
+        self.entries.insert(uid, Entry { wish, cell, claim });
     }
 
     fn gone(&mut self, uid: &str) {

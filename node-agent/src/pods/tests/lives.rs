@@ -9,13 +9,16 @@ use serde_json::{Value, json};
 use super::front::OnStop;
 use super::scene::{Scene, condition, is_ready, waiting};
 
+/// However slow the machine, a pod starts within it.
+const LONG: Duration = Duration::from_secs(15);
+
 fn container<'a>(status: &'a Value) -> &'a Value {
     &status["containerStatuses"][0]
 }
 
 #[tokio::test]
 async fn a_pod_that_starts_at_once_is_told_once_and_its_events_are_the_kubelets() {
-    let mut scene = Scene::new(|_| {}).await;
+    let mut scene = Scene::holding(LONG, |_| {}).await;
     scene.begin().await;
     let status = scene.status("ready", is_ready).await;
     assert_eq!(status["phase"], "Running");
@@ -359,7 +362,7 @@ async fn a_pod_that_the_node_refuses_fails_with_the_reason_and_makes_nothing() {
 
 #[tokio::test]
 async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
-    let mut scene = Scene::new(|pod| pod["spec"]["restartPolicy"] = json!("Never")).await;
+    let mut scene = Scene::holding(LONG, |pod| pod["spec"]["restartPolicy"] = json!("Never")).await;
     scene.begin().await;
     scene.status("ready", is_ready).await;
     scene.api.set_away(true);

@@ -73,6 +73,11 @@ impl FakeCompiler {
 impl Scene {
     /// A pod on the host's network with one container `app`, changed by `change`; its worker begins with [`Scene::begin`].
     pub(super) async fn new(change: impl FnOnce(&mut Value)) -> Self {
+        Self::holding(Duration::ZERO, change).await
+    }
+
+    /// As [`Scene::new`], with a first status that is held for so long.
+    pub(super) async fn holding(status_hold: Duration, change: impl FnOnce(&mut Value)) -> Self {
         // As the binary does; the second time it is there already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let dir = tempfile::tempdir().unwrap();
@@ -100,7 +105,11 @@ impl Scene {
         let node_config = NodeConfig { ips: vec!["127.0.0.1".parse().unwrap()], ..NodeConfig::default() };
         let node = OwnNode::new("node-1".to_owned(), node_config, Machine::new(dir.path()), "https://127.0.0.1:1");
         let context = Context {
-            config: PodsConfig { cgroup_root: format!("/samara-test-{}", std::process::id()), ..PodsConfig::default() },
+            config: PodsConfig {
+                cgroup_root: format!("/samara-test-{}", std::process::id()),
+                status_hold,
+                ..PodsConfig::default()
+            },
             node: node.await.unwrap(),
             network: Network::open(&at("run")).unwrap(),
             objects,

@@ -11,7 +11,7 @@
 //!            ├─ (probes)    ── Probed ─────────────────────┤
 //!            └─ take down   ── SandboxDown ────────────────┘
 //!            │
-//!   tell:    status, unless the pod is about to become ready within 50 ms of its arrival
+//!   tell:    status, unless the pod is about to become ready, soon after its arrival
 //! ```
 //! # Guarantees
 //! One task owns all that is known of the pod. Effects run side by side and are ended with the worker; what they look
@@ -45,8 +45,6 @@ use super::sandbox::Sandbox;
 use super::table::Cell;
 use crate::shims::{Record, Task};
 
-/// A pod that becomes ready within this time of its arrival is told once.
-const HOLD: Duration = Duration::from_millis(50);
 /// A pod that waits is looked at again at least so often.
 const RESYNC: Duration = Duration::from_secs(60);
 
@@ -111,6 +109,7 @@ impl Worker {
         let now = Timestamp::now();
         let (sender, happened) = mpsc::unbounded_channel();
         let wish = wishes.borrow().clone();
+        let hold_until = Instant::now() + context.config.status_hold;
         let mut observed = ObservedPod::new(now);
         observed.host_ips = context.node.addresses().to_vec();
         observed.termination = wish.termination;
@@ -133,7 +132,7 @@ impl Worker {
             starting: BTreeMap::new(),
             sandbox: SandboxState::None,
             backing_off: BTreeSet::new(),
-            hold_until: Instant::now() + HOLD,
+            hold_until,
             removal: Removal::NotYet,
         };
         for (task, record) in adopted.attempts {
