@@ -62,7 +62,9 @@ pub fn run(warm: &Warm, fork: Fork<OwnedFd>, live: impl FnOnce(Ready) -> Exit) -
 
 fn set_up_and_live(warm: &Warm, fork: Fork<OwnedFd>, live: impl FnOnce(Ready) -> Exit) -> u8 {
     let cleaned = hygiene::clean(warm, &fork);
-    let Fork { report, status, plan, files, .. } = fork;
+    let Fork { request: _, pid_namespace, bundle, report, status, plan, oom_counter, files } = fork;
+    // The zygote's part: a guest has no file of its bundle.
+    drop((pid_namespace, bundle, oom_counter));
     let report = hygiene::report_panics_to(report);
     let ready = cleaned.map_err(SetUpError::from).and_then(|()| setup::set_up(warm, &plan, files));
     drop(plan);

@@ -72,11 +72,11 @@ pub(super) fn set_up(warm: &Warm, plan: &OwnedFd, files: Vec<OwnedFd>) -> Result
 
     identity::assume(&plan.identity, opened, &mut warnings)?;
     landlock::restrict()?;
+    warm.filter.apply()?;
+    // Last: it may forbid what applying a filter takes.
     if let Some(profile) = profile {
         profile.apply()?;
     }
-    // Last: it forbids to add filters.
-    warm.filter.apply()?;
 
     let (handle, stop) = Stop::new();
     let life = Life::new(handle, streams, warnings);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Life {
     fn hear(&self, connection: &mut Connection) -> io::Result<()> {
         connection.receive()?;
         while let Some(Request { id, command }) = frame::decode(&mut connection.received)? {
-            let outcome = self.obey(command, connection.files.pop());
+            let outcome = self.obey(command, &mut connection.files);
             let mut inner = self.lock();
             let message = match outcome {
                 Ok(()) => Message::Done { id, state: inner.state },
@@ -151,7 +151,7 @@ impl Life {
         }
     }
 
-    fn obey(&self, command: Command, file: Option<OwnedFd>) -> Result<(), String> {
+    fn obey(&self, command: Command, files: &mut Vec<OwnedFd>) -> Result<(), String> {
         match command {
             Command::Start => {
                 let mut inner = self.lock();
@@ -163,7 +163,7 @@ impl Life {
             }
             Command::Stop { signal, grace_millis } => self.stop(signal, Duration::from_millis(grace_millis)),
             Command::Output { stream } => {
-                let file = file.ok_or("no file came with the command")?;
+                let file = files.pop().ok_or("no file came with the command")?;
                 match stream {
                     Stream::Stdout => self.replace("stdout", self.streams.stdout, &file),
                     Stream::Stderr => self.replace("stderr", self.streams.stderr, &file),
@@ -277,13 +277,13 @@ fn wait(listener: &UnixListener, front: Option<&Connection>) -> io::Result<Woken
     }
 }
 
-/// For those who look at a child from outside.
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::control::{Stopping, connect, listen};
+    use crate::container::control::{connect, listen};
     use samara_runtime::Stop;
     use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
 
     struct Served {
         life: Arc<Life>,
@@ -360,6 +360,5 @@ mod tests {
             assert!(String::from_utf8_lossy(&said).contains("refused"));
         }
         assert_eq!(connect(served.bundle.path()).await.unwrap().1.state, State::Ready);
-        let _: Option<Stopping> = None;
     }
 }

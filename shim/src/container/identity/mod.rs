@@ -13,7 +13,7 @@ mod labels;
 mod limits;
 mod score;
 
-pub use labels::LabelError;
+pub(super) use labels::LabelError;
 
 /// A process could not become who it is to be.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ mod names;
 mod own;
 mod profile;
 
-pub use profile::ProfileError;
+pub(super) use profile::ProfileError;
 
 /// Compiled programs.
 #[derive(Debug)]

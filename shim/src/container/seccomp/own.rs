@@ -177,7 +177,11 @@ pub(super) const CHECKED: &[(i64, &[Check])] = &[
     (SYS_socketpair, &[equal(0, AF_UNIX as u32)]),
     // Reading limits, not setting them.
     (SYS_prlimit64, &[equal(2, 0)]),
-    (SYS_prctl, &[equal(0, PR_SET_NAME as u32), equal(0, PR_GET_NAME as u32)]),
+    // The last one can be set only; applying a further filter sets it again.
+    (
+        SYS_prctl,
+        &[equal(0, PR_SET_NAME as u32), equal(0, PR_GET_NAME as u32), equal(0, PR_SET_NO_NEW_PRIVS as u32)],
+    ),
     (
         SYS_ioctl,
         &[
@@ -185,6 +189,7 @@ pub(super) const CHECKED: &[(i64, &[Check])] = &[
             equal(1, FIONBIO as u32),
             equal(1, FIOCLEX as u32),
             equal(1, TCGETS as u32),
+            equal(1, TCGETS2 as u32),
             equal(1, TIOCGWINSZ as u32),
             equal(1, PAGEMAP_SCAN),
         ],
