@@ -298,6 +298,8 @@ fn kubelet_configuration(cluster: &Cluster, options: &Options) -> Value {
         "clusterDomain": "cluster.local",
         "clusterDNS": ["10.96.0.10"],
         "serverTLSBootstrap": true,
+        // A full disk of the machine that tests is not the node's business.
+        "evictionHard": { "memory.available": "100Mi" },
         "authentication": { "x509": { "clientCAFile": cluster.pki().path("ca.crt") } },
     });
     if let (Some(base), Value::Object(more)) = (config.as_object_mut(), options.config.clone()) {
