@@ -39,8 +39,8 @@ async fn a_spinner_keeps_to_its_cpu_quota_and_its_usage_is_told() {
     let node = Node::start().await;
     let resources = json!({"cpu": {"quota": 10_000, "period": 100_000, "shares": 102}, "memory": {"limit": 64 * MIB}});
     let container = node.container(&guests::spinner()).resources(resources);
-    node.run(&container).await;
     let began = std::time::Instant::now();
+    node.run(&container).await;
     let throttled = loop {
         let stats = node.shim.stats(&container.id).await.expect("stats");
         if stats.cpu.throttled_periods >= 5 {

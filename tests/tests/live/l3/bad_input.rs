@@ -1,5 +1,7 @@
 //! Bad images, bad registries, bad modules: each is refused with a message that names the thing, and nothing is lost.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result, bail, ensure};
 use axum::body::Bytes;
 use http::StatusCode;
@@ -78,7 +80,7 @@ async fn run_bytes(scene: &Scene, bytes: &[u8]) -> Result<Crooked> {
 
 async fn an_image_that_is_not_wasm_is_refused_by_name(scene: &Scene) -> Result<()> {
     let registry = run_bytes(scene, b"#!/bin/sh\necho I am a shell script\n").await?;
-    refused(scene, &REFUSAL, &[&registry.image("bad"), "wasm"]).await
+    refused(scene, &REFUSAL, &[&registry.image("bad"), "not WebAssembly"]).await
 }
 
 async fn a_truncated_module_is_refused_by_name(scene: &Scene) -> Result<()> {
@@ -107,11 +109,24 @@ async fn an_image_for_linux_is_refused_by_name(scene: &Scene) -> Result<()> {
 }
 
 async fn precompiled_code_is_refused_by_name(scene: &Scene) -> Result<()> {
-    // What wasmtime writes is an ELF file with a section of its own; to us any ELF in place of wasm is native code.
-    let elf =
-        [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], b"\x01\x00\x3e\x00", &[0; 512], b".wasmtime.engine"].concat();
-    let _registry = run_bytes(scene, &elf).await?;
+    // What the node itself compiled would run at once, if anyone let it in.
+    scene.create::<Pod>(PodSpec::of("hello").set(json!({ "restartPolicy": "Never" })).pod("hello")).await?;
+    scene.over("hello").await?;
+    let code = compiled(&scene.node().root_dir().join("code")).context("no compiled code on the node")?;
+    let _registry = run_bytes(scene, &std::fs::read(code)?).await?;
     refused(scene, &REFUSAL, &["precompiled"]).await
+}
+
+/// Any file of the code cache.
+fn compiled(dir: &Path) -> Option<PathBuf> {
+    std::fs::read_dir(dir).ok()?.flatten().find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            compiled(&path)
+        } else {
+            Some(path).filter(|path| path.extension() == Some("cwasm".as_ref()))
+        }
+    })
 }
 
 async fn a_registry_that_is_down_is_named_and_tried_again(scene: &Scene) -> Result<()> {

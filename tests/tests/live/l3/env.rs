@@ -166,7 +166,7 @@ async fn arguments_and_working_directory_are_the_pods(scene: &Scene) -> Result<(
     }))
     .set(json!({ "volumes": [{ "name": "data", "emptyDir": {} }] }));
     let (_, text) = output(scene, &spec).await?;
-    for line in ["argument 1: plain", "argument 2: value", "argument 3: $(NAME)", "argument 4: ", "directory: /data"] {
+    for line in ["argument 1: plain", "argument 2: value", "argument 3: $(NAME)", "argument 4: ", "PWD=/data"] {
         has(&text, line)?;
     }
     Ok(())

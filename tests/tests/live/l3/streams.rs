@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, TerminalSize};
 use samara_tests::manifest::PodSpec;
 use samara_tests::scene::{PATIENCE, Scene};
+use samara_tests::wait::{Seen, until};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -21,6 +22,8 @@ tests![
     exec_gives_a_terminal_and_its_size,
     exec_has_the_containers_environment_and_files,
     attach_shows_what_the_guest_prints,
+    attach_types_to_a_guest_that_has_standard_input,
+    an_exec_ends_when_its_client_goes,
 ];
 
 async fn toolbox(scene: &Scene) -> Result<()> {
@@ -99,7 +102,9 @@ async fn exec_gives_a_terminal_and_its_size(scene: &Scene) -> Result<()> {
     ensure!(matches!(outcome, Ok(Ok(()))), "{outcome:?}; seen {seen:?}");
     // Ctrl-D ends the input.
     stdin.write_all(&[4]).await?;
-    tokio::time::timeout(PATIENCE, attached.join()).await.context("the command does not end on Ctrl-D")??;
+    let end = attached.take_status().context("a status")?;
+    let status = tokio::time::timeout(PATIENCE, end).await.context("the command does not end on Ctrl-D")?;
+    ensure!(status.as_ref().and_then(|status| status.status.as_deref()) == Some("Success"), "{status:?}");
     Ok(())
 }
 
@@ -127,4 +132,29 @@ async fn attach_shows_what_the_guest_prints(scene: &Scene) -> Result<()> {
     ensure!(line.as_deref().is_some_and(|line| line.starts_with("spin-cpu: ")), "{line:?}");
     attach.kill().await?;
     Ok(())
+}
+
+async fn attach_types_to_a_guest_that_has_standard_input(scene: &Scene) -> Result<()> {
+    let fields = json!({ "stdin": true, "stdinOnce": true, "command": ["cat"] });
+    scene.create::<Pod>(PodSpec::of("toolbox").main(fields).set(json!({ "restartPolicy": "Never" })).pod("typed")).await?;
+    scene.ready("typed").await?;
+    let args = ["-n", scene.namespace(), "attach", "-i", "typed"];
+    let output = scene.cluster().kubectl().input(&args, "what is typed\n").await?;
+    ensure!(output.contains("what is typed"), "{output:?}");
+    // `stdinOnce`: its input ended with the client's.
+    scene.over("typed").await?;
+    scene.log_with("typed", "what is typed").await
+}
+
+async fn an_exec_ends_when_its_client_goes(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let pod = scene.api::<Pod>().get("box").await?;
+    let uid = pod.metadata.uid.context("a uid")?;
+    let execs = scene.node().run_dir().join("bundles").join(uid).join("toolbox_0/exec");
+    let count = || std::fs::read_dir(&execs).map_or(0, Iterator::count);
+    let args = ["-n", scene.namespace(), "exec", "box", "--", "sleep", "1000"];
+    let mut client = scene.cluster().kubectl().command(&args).spawn()?;
+    until("the command runs", PATIENCE, async || Ok(Seen::when(count() == 1, "no exec"))).await?;
+    client.kill().await?;
+    until("nothing is left of the command", PATIENCE, async || Ok(Seen::when(count() == 0, "still there"))).await
 }

@@ -1,0 +1,44 @@
+//! What the machine's console says of its tests.
+
+use std::collections::BTreeMap;
+
+/// A test that ran in the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    /// What it said, if it failed.
+    pub(crate) failure: Option<String>,
+}
+
+/// Reads cargo test's own lines.
+pub(crate) fn outcomes(console: &str) -> Vec<Outcome> {
+    let said = sections(console);
+    let results = console.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+    let judged = results.filter_map(|(name, verdict)| match verdict.trim() {
+        "ok" => Some(Outcome { name: name.to_owned(), failure: None }),
+        "FAILED" => {
+            let text = said.get(name).cloned().unwrap_or_else(|| "it said nothing".into());
+            Some(Outcome { name: name.to_owned(), failure: Some(text) })
+        }
+        _ => None,
+    });
+    judged.collect()
+}
+
+/// `---- name stdout ----` and what follows it.
+fn sections(console: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut current: Option<String> = None;
+    for line in console.lines() {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            current = Some(name.to_owned());
+        } else if line == "failures:" || line.starts_with("test result:") {
+            current = None;
+        } else if let Some(name) = &current {
+            let text: &mut String = all.entry(name.clone()).or_default();
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    all
+}
