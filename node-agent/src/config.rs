@@ -1,6 +1,9 @@
 //! The agent's whole configuration: one struct per component, each beside its component.
 
+mod configz;
 pub(crate) mod merge;
+
+pub use configz::configz;
 
 use std::io;
 use std::path::PathBuf;

@@ -25,6 +25,7 @@ pub mod probes;
 pub mod server;
 pub mod shims;
 pub mod status;
+mod systemd;
 pub mod volumes;
 
 pub use config::AgentConfig;
@@ -86,11 +87,12 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
             certificates::self_signed(node.name(), node.addresses())?
         }
     });
+    let workloads: Arc<dyn server::Workloads> = Arc::new(pods);
     let parts = server::Parts {
         node_name: config.node_name.clone(),
         pod_logs_dir: config.pod_logs_dir.clone(),
         run_dir: config.run_dir.clone(),
-        workloads: Arc::new(pods),
+        workloads: workloads.clone(),
         client: api.client.clone(),
         serving: serving.clone(),
         meter: Arc::new(server::Meter::new(&config.pods.cgroup_root, node.machine().clone()).map_err(pods::PodsError::from)?),
@@ -104,6 +106,7 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     // Registration, status and lease: from here the scheduler may send pods.
     tasks.spawn(node::keep(node.clone(), api.client.clone(), deps.shutdown.clone()));
 
+    tasks.spawn(systemd::keep(workloads, deps.shutdown.clone()));
     deps.shutdown.cancelled().await;
     tasks.close();
     tasks.wait().await;

@@ -80,7 +80,7 @@ pub fn keep(
                 keep_serving(api.client.clone(), serving, store, config.node_name.clone(), node.addresses().to_vec()).await;
             }
         };
-        shutdown.run_until_cancelled(async { tokio::join!(client, server) }).await;
+        shutdown.run_until_cancelled(Box::pin(async { tokio::join!(client, server) })).await;
     }
 }
 

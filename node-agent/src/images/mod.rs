@@ -174,9 +174,8 @@ impl Images {
             return String::new();
         }
         let mut text = String::new();
-        match self.0.store.open_in_image(image, "/etc/passwd") {
-            Ok(Some(file)) => drop(file.take(MOST).read_to_string(&mut text)),
-            Ok(None) | Err(_) => {}
+        if let Ok(Some(file)) = self.0.store.open_in_image(image, "/etc/passwd") {
+            drop(file.take(MOST).read_to_string(&mut text));
         }
         text
     }

@@ -60,5 +60,5 @@ pub(super) fn inside<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> R
 }
 
 fn is_namespace(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| fstatfs(&file).is_ok_and(|status| i64::from(status.f_type) == NSFS_MAGIC))
+    File::open(path).is_ok_and(|file| fstatfs(&file).is_ok_and(|status| status.f_type == NSFS_MAGIC))
 }

@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn what_must_stay_free_is_reserved_beside_what_is_configured() {
-        let mut config = NodeConfig::default();
-        config.reserved = ResourceList::from([("cpu".into(), Amount::units(1)), ("memory".into(), Amount::bytes(1 << 30))]);
+        let configured = ResourceList::from([("cpu".into(), Amount::units(1)), ("memory".into(), Amount::bytes(1 << 30))]);
+        let config = NodeConfig { reserved: configured, ..NodeConfig::default() };
         let expected = [("cpu", 1), ("ephemeral-storage", 100 << 20), ("memory", (1 << 30) + (100 << 20))];
         assert_eq!(values(&reserved(&config, &measured())), expected);
     }

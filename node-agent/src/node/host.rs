@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{NodeSwapStatus, NodeSystemInfo};
 
 /// The Kubernetes release whose node we are: what `kubeletVersion` begins with and version skew is judged by.
-pub const KUBERNETES_VERSION: &str = "v1.36.3";
+const KUBERNETES_VERSION: &str = "v1.36.3";
 
 /// The machine does not say what we need to know.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +166,7 @@ impl Machine {
 }
 
 /// Measures the file system that holds `path`.
-pub fn disk(path: &Path) -> Result<Disk, HostError> {
+fn disk(path: &Path) -> Result<Disk, HostError> {
     let stat = rustix::fs::statvfs(path).map_err(|error| HostError::Disk { path: path.to_owned(), source: error.into() })?;
     Ok(Disk {
         total: stat.f_blocks.saturating_mul(stat.f_frsize),

@@ -21,7 +21,7 @@ mod patch;
 mod register;
 
 pub use config::{EvictionHard, NodeConfig, Threshold};
-pub use host::{Disk, HostError, Machine, Memory};
+pub use host::{Disk, HostError, Machine, Memory, Pids};
 pub use own::OwnNode;
 
 use std::sync::Arc;
@@ -50,5 +50,5 @@ pub async fn keep(node: OwnNode, client: Client, shutdown: CancellationToken) {
         tokio::join!(own::watch(&node, &nodes), heartbeat::keep(&node, &nodes), lease::keep(&node, client));
     };
     // Whoever runs next goes on where this stops: the Node stays Ready for the 40 s of its lease.
-    let _stopped = shutdown.run_until_cancelled(work).await;
+    let _stopped = shutdown.run_until_cancelled(Box::pin(work)).await;
 }

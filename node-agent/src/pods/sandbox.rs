@@ -70,7 +70,7 @@ impl SandboxError {
         match self {
             Self::Network(error) => match error {
                 NetworkError::NotReady(_) => Event::warning(reason::NETWORK_NOT_READY, error.to_string()),
-                other => {
+                other @ (NetworkError::Exhausted(_) | NetworkError::Ledger(_) | NetworkError::Link(_) | NetworkError::Cidr(_)) => {
                     let text = format!("Failed to create pod sandbox: {other}");
                     Event::warning(reason::FAILED_CREATE_POD_SANDBOX, text)
                 }

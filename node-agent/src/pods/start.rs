@@ -72,6 +72,7 @@ pub(super) async fn start(start: Start) -> Happened {
         Err(NotStarted::CalledOff) => Happened::CalledOff { name },
         Err(NotStarted::Waiting { reason, message, retry_at }) => {
             info!(container = name, reason, message, "container not started");
+            crate::metrics::agent().container_not_started(start.action.kind == ContainerKind::Init, reason);
             // For an image the event names the reason, as the kubelet's does; for the rest the message.
             let image = matches!(
                 reason,
@@ -249,6 +250,7 @@ async fn run(
     let started = task.start().instrument(debug_span!("run")).await;
     started.map_err(|error| NotStarted::because(waiting::RUN_CONTAINER_ERROR, said(&error), RETRY))?;
     start.record(events::started());
+    crate::metrics::agent().container_started(record.init);
     record.started_at = Some(Timestamp::now());
     record.write(task.bundle().dir()).map_err(|error| {
         NotStarted::because(waiting::RUN_CONTAINER_ERROR, text(&error), RETRY)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use samara_core::pod::ContainerState;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::dispatch::Evict;
 use super::PodRef;
+use crate::metrics;
 use crate::server::workloads::{Process, Workloads};
 use crate::shims::Task;
 
@@ -37,6 +39,8 @@ struct Known {
     pod: Arc<Pod>,
     status: Option<PodStatus>,
     containers: BTreeMap<String, Running>,
+    /// Until it runs.
+    first_seen: Option<Instant>,
 }
 
 /// The newest attempt of a container.
@@ -55,7 +59,9 @@ impl Pods {
     }
 
     pub(super) fn add(&self, pod_ref: PodRef, pod: Arc<Pod>) -> Arc<Cell> {
-        let known = Known { pod, status: None, containers: BTreeMap::new() };
+        // One that ran before us has no start to be timed.
+        let first_seen = (!runs(pod.status.as_ref())).then(Instant::now);
+        let known = Known { pod, status: None, containers: BTreeMap::new(), first_seen };
         let cell = Arc::new(Cell { pod_ref: pod_ref.clone(), known: Mutex::new(known) });
         self.0.cells.write().unwrap_or_else(PoisonError::into_inner).insert(pod_ref.uid, cell.clone());
         cell
@@ -63,6 +69,7 @@ impl Pods {
 
     pub(super) fn remove(&self, uid: &str) {
         self.0.cells.write().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        metrics::agent().probes.forget(uid);
     }
 
     /// To be taken once, by the dispatcher.
@@ -126,7 +133,8 @@ impl Workloads for Pods {
         match running.state {
             ContainerState::Running(_) => {
                 let shim: Shim = running.task.front().connected()?;
-                Some(Process { shim, id: running.task.id().to_owned(), attempt: running.attempt })
+                let bundle = running.task.bundle().clone();
+                Some(Process { shim, id: running.task.id().to_owned(), attempt: running.attempt, bundle, log: running.log })
             }
             ContainerState::Created | ContainerState::Exited(_) => None,
         }
@@ -158,7 +166,11 @@ impl Cell {
     }
 
     pub(super) fn set_status(&self, status: PodStatus) {
-        self.lock().status = Some(status);
+        let mut known = self.lock();
+        if let Some(seen) = known.first_seen.take_if(|_| runs(Some(&status))) {
+            metrics::agent().pod_runs(seen.elapsed());
+        }
+        known.status = Some(status);
     }
 
     pub(super) fn set_container(&self, name: &str, running: Running) {
@@ -176,4 +188,8 @@ impl Cell {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn runs(status: Option<&PodStatus>) -> bool {
+    matches!(status.and_then(|status| status.phase.as_deref()), Some("Running" | "Succeeded" | "Failed"))
 }

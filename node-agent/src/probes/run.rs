@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Probe;
 use samara_core::events::{Event, reason};
 use samara_core::pod::Failure;
-use samara_core::probe::{Hook, Outcome, ProbeKind, Prober};
+use samara_core::probe::{Hook, Outcome, ProbeKind, ProbeResult, Prober};
 use tracing::debug;
 
 use super::plan::{Begin, Plan};
 use super::{Finding, Subject, hook, try_once};
+use crate::metrics;
 
 /// While a guest is not listening yet it is tried again so soon, doubled each time, and that does not count as a failure:
 /// the first try that counts comes when it listens, or when a whole period has passed.
@@ -43,7 +44,7 @@ async fn startup(subject: &Subject, probe: &Probe, begin: Begin) -> Outcome {
     loop {
         match tries.next().await {
             Outcome::Unknown => {}
-            decided => return decided,
+            decided @ (Outcome::Success | Outcome::Failure) => return decided,
         }
     }
 }
@@ -96,6 +97,7 @@ impl<'a> Tries<'a> {
             result = self.until_it_listens(result).await;
         }
         self.last = Some(Timestamp::now());
+        self.subject.count(self.prober.kind(), &result.result);
         if let Some(event) = self.prober.observe(&result.result) {
             self.subject.record(Event::warning(event.reason, event.message));
         }
@@ -121,6 +123,27 @@ impl<'a> Tries<'a> {
 }
 
 impl Subject {
+    fn count(&self, kind: ProbeKind, result: &ProbeResult) {
+        let probe_type = match kind {
+            ProbeKind::Startup => "Startup",
+            ProbeKind::Liveness => "Liveness",
+            ProbeKind::Readiness => "Readiness",
+        };
+        let result = match result {
+            ProbeResult::Success | ProbeResult::Warning { .. } => metrics::ProbeResult::successful,
+            ProbeResult::Failure { .. } => metrics::ProbeResult::failed,
+            ProbeResult::Unknown { .. } => metrics::ProbeResult::unknown,
+        };
+        metrics::agent().probes.count(metrics::ProbeLabels {
+            container: self.container.name.clone(),
+            namespace: self.pod_ref.namespace.to_string(),
+            pod: self.pod_ref.name.to_string(),
+            pod_uid: self.pod_ref.uid.to_string(),
+            probe_type,
+            result,
+        });
+    }
+
     fn record(&self, event: Event) {
         self.context.record_container(&self.pod_ref, &self.pod, &self.container.name, event);
     }

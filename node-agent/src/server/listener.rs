@@ -82,7 +82,7 @@ impl ResolvesServerCert for Serving {
 
 /// The other end of a connection. Whether to believe its certificates is judged with each request.
 #[derive(Debug, Clone, Default)]
-pub struct Peer {
+pub(super) struct Peer {
     /// The leaf first. The peer has proved to hold the leaf's key, no more.
     pub certificates: Arc<[CertificateDer<'static>]>,
     /// Where it comes from.
@@ -122,12 +122,6 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 }
 
 impl Bound {
-    /// Where it listens.
-    #[cfg(test)]
-    pub(super) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().expect("it is bound")
-    }
-
     /// Until `shutdown`, and a little longer for what is under way.
     pub(super) async fn run(self, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));

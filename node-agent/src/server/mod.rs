@@ -8,14 +8,18 @@ pub mod access;
 mod config;
 mod health;
 mod listener;
+mod metrics;
 pub mod logs;
 mod pods;
 mod reply;
 mod routes;
+mod stats;
+mod streaming;
 pub mod workloads;
 
 pub use config::{Authorization, ServerConfig};
 pub use listener::{ListenError, Serving};
+pub use stats::Meter;
 pub use workloads::{Process, Workloads};
 
 use std::path::PathBuf;
@@ -38,6 +42,10 @@ pub struct Parts {
     pub client: kube::Client,
     /// The certificate we show, and its successors.
     pub serving: Serving,
+    /// Measures node and pods.
+    pub meter: Arc<Meter>,
+    /// What `/configz` answers.
+    pub configz: serde_json::Value,
 }
 
 impl std::fmt::Debug for Parts {
@@ -60,6 +68,7 @@ pub enum ServerError {
 /// Binds both addresses and serves until `shutdown`. Returns as soon as requests are accepted, with a future that ends
 /// when the last one is done.
 pub async fn start(config: ServerConfig, parts: Parts, shutdown: CancellationToken) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
+    streaming::clean_up(&parts.run_dir);
     let guard = access::Guard::new(&config, &parts)?;
     let router = routes::router(Arc::new(parts.clone()), guard);
     let health = listener::plain(&config, health::router(parts.workloads.clone())).await?;

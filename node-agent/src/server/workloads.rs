@@ -1,9 +1,11 @@
 //! What the API asks of the pods. The agent's pods answer; tests answer for themselves.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use samara_shim_client::Shim;
+use samara_shim_client::bundle::Bundle;
 
 /// The node's pods, for reading.
 pub trait Workloads: Send + Sync + 'static {
@@ -32,4 +34,8 @@ pub struct Process {
     pub id: String,
     /// Which start it is; names its log file.
     pub attempt: u32,
+    /// Its files.
+    pub bundle: Bundle,
+    /// Its log, that of this start.
+    pub log: PathBuf,
 }

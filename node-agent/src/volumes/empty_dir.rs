@@ -29,7 +29,7 @@ fn size(source: &EmptyDirVolumeSource) -> Option<i64> {
 }
 
 pub(super) fn is_tmpfs(path: &Path) -> bool {
-    statfs(path).is_ok_and(|status| i64::from(status.f_type) == TMPFS_MAGIC)
+    statfs(path).is_ok_and(|status| status.f_type == TMPFS_MAGIC)
 }
 
 pub(super) fn mount_tmpfs(path: &Path, size: Option<i64>, mode: u32) -> Result<(), DirectoryError> {

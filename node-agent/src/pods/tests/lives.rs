@@ -12,7 +12,7 @@ use super::scene::{Scene, condition, is_ready, waiting};
 /// However slow the machine, a pod starts within it.
 const LONG: Duration = Duration::from_secs(15);
 
-fn container<'a>(status: &'a Value) -> &'a Value {
+fn container(status: &Value) -> &Value {
     &status["containerStatuses"][0]
 }
 

@@ -91,10 +91,11 @@ impl Scene {
         let (status, status_loop) = StatusWriter::new();
         let (events, event_loop) = Recorder::new(Source { component: "kubelet", host: "node-1".to_owned() });
         let behind = status_loop.behind();
-        let mut loops = Vec::new();
-        loops.push(spawn(objects.services.clone().keep(client.clone(), shutdown.clone())));
-        loops.push(spawn(event_loop.run(client.clone(), behind, shutdown.clone())));
-        loops.push(spawn(status_loop.run(client.clone(), shutdown)));
+        let loops = vec![
+            spawn(objects.services.clone().keep(client.clone(), shutdown.clone())),
+            spawn(event_loop.run(client.clone(), behind, shutdown.clone())),
+            spawn(status_loop.run(client.clone(), shutdown)),
+        ];
 
         let store = ImageStore::open(&at("images")).unwrap();
         let registries =

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info};
 
 use super::{SandboxState, Worker, container};
+use crate::metrics;
 use crate::pods::happened::Happened;
 use crate::pods::sandbox;
 use crate::pods::start::{self, Start};
@@ -48,6 +49,9 @@ impl Worker {
     fn make_sandbox(&mut self) {
         if !matches!(self.sandbox, SandboxState::None) {
             return;
+        }
+        if !self.observed.sandbox.ready {
+            metrics::agent().pod_started();
         }
         let effect =
             sandbox::make_and_keep(self.context.clone(), self.pod_ref.clone(), self.wishes.clone(), self.sender.clone());

@@ -14,6 +14,7 @@ use crate::pods::dispatch::ApiObject;
 use crate::pods::happened::{Happened, Key, Started};
 use crate::pods::table::Running;
 use crate::pods::{ending, logs};
+use crate::metrics;
 use crate::probes::{self, Finding};
 use crate::shims::{Ended, Record, Task};
 
@@ -158,6 +159,7 @@ impl Worker {
         let Some(attempt) = self.attempts.remove(key) else { return };
         attempt.probes.iter().chain(&attempt.stop).for_each(AbortHandle::abort);
         let record = Record { ended: Some(ended.clone()), ..attempt.record };
+        metrics::agent().container_terminated(record.init, ended.exit_code);
         info!(container = key.0, attempt = key.1, exit_code = ended.exit_code, oom = ended.oom_killed, "container ended");
         self.publish(&attempt.task, &record);
         if let Some(container) = self.observed.containers.iter_mut().find(|one| one.name == key.0 && one.attempt == key.1) {

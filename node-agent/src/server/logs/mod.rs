@@ -3,13 +3,14 @@
 //! [`query`] reads the options, [`source`] decides which file they mean, [`reader`] sends it and, asked to, goes on with
 //! it until the container ends, across rotations.
 
-mod query;
+pub(super) mod query;
 mod reader;
 mod source;
 mod tail;
 mod wakeup;
 
 pub use reader::{Follow, read};
+pub(super) use source::has_container;
 
 use std::sync::Arc;
 

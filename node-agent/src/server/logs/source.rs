@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 /// Whether the pod's spec has such a container.
-pub(super) fn has_container(pod: &Pod, container: &str) -> bool {
+pub(in super::super) fn has_container(pod: &Pod, container: &str) -> bool {
     pod.spec.as_ref().is_some_and(|spec| {
         let init = spec.init_containers.iter().flatten().map(|container| &container.name);
         let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| &container.name);
