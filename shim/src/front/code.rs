@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use samara_runtime::{CodeCache, CompileError};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
 
 use crate::front::open::Rooted;
 use crate::front::outline::{Candidates, Wasm};
@@ -39,11 +41,13 @@ pub enum CodeError {
 #[derive(Debug, Clone)]
 pub(crate) struct Codes {
     cache: CodeCache,
+    /// One compiler at a time: many containers of one new program would else compile it as many times.
+    compiling: Arc<Mutex<()>>,
 }
 
 impl Codes {
     pub(crate) fn new(cache: CodeCache) -> Self {
-        Self { cache }
+        Self { cache, compiling: Arc::default() }
     }
 
     /// Compiled code of a program.
@@ -76,24 +80,32 @@ impl Codes {
         digest: Option<&str>,
         open: impl FnOnce() -> Result<File, CodeError>,
     ) -> Result<OwnedFd, CodeError> {
-        let failed = |source: CompileError| CodeError::Compile { name: name.into(), source };
-        if let Some(digest) = digest {
-            let cached = self.cache.get(digest).map_err(|error| failed(error.into()))?;
-            if let Some(code) = cached {
-                return Ok(code.into_fd());
-            }
+        if let Some(digest) = digest
+            && let Some(code) = self.cached(name, digest)?
+        {
+            return Ok(code);
         }
         let mut file = open()?;
         check(&mut file, name)?;
         let copy = seal(&mut file, name)?;
         if let Some(digest) = digest.filter(|digest| *digest != copy.digest) {
             let reason = format!("its digest is {} and not {digest}", copy.digest);
-            return Err(failed(CompileError::Refused(reason)));
+            return Err(CodeError::Compile { name: name.into(), source: CompileError::Refused(reason) });
         }
         self.compile(name, copy.file, &copy.digest).await
     }
 
+    fn cached(&self, name: &str, digest: &str) -> Result<Option<OwnedFd>, CodeError> {
+        let cached = self.cache.get(digest);
+        let cached = cached.map_err(|error| CodeError::Compile { name: name.into(), source: error.into() })?;
+        Ok(cached.map(|code| code.into_fd()))
+    }
+
     async fn compile(&self, name: &str, wasm: File, digest: &str) -> Result<OwnedFd, CodeError> {
+        if let Some(code) = self.cached(name, digest)? {
+            return Ok(code);
+        }
+        let _one_at_a_time = self.compiling.lock().await;
         let code = samara_runtime::code::ensure(&self.cache, Path::new(super::SELF), wasm, digest).await;
         let code = code.map_err(|source| CodeError::Compile { name: name.into(), source })?;
         Ok(code.into_fd())

@@ -28,19 +28,23 @@ pub(crate) async fn keep_small(tasks: Arc<Tasks>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for process in tasks.all().iter().flat_map(|task| task.processes()) {
-            for (log, stream) in logs(&process) {
-                if let Err(error) = keep_one_small(&process, &log, stream).await {
-                    tracing::warn!(process = process.name(), log = %log.path.display(), error = super::error::chain(&*error), "rotate");
-                }
-            }
+        let processes: Vec<_> = tasks.all().iter().flat_map(|task| task.processes()).collect();
+        // Together: one that does not answer does not hold up the others.
+        futures::future::join_all(processes.iter().map(|process| keep_logs_small(process))).await;
+    }
+}
+
+async fn keep_logs_small(process: &Process) {
+    for (log, stream) in logs(process) {
+        if let Err(error) = keep_one_small(process, &log, stream).await {
+            tracing::warn!(process = process.name(), log = %log.path.display(), error = super::error::chain(&*error), "rotate");
         }
     }
 }
 
 /// The rotated logs of a process, and which of its streams each holds.
 fn logs(process: &Process) -> Vec<(CriLog, Stream)> {
-    if !matches!(process.phase(), Phase::Running { .. } | Phase::Paused { .. }) {
+    if !matches!(process.phase(), Phase::Running { .. }) {
         return Vec::new();
     }
     let cri = |uri: &str| match uri.parse() {

@@ -94,6 +94,9 @@ impl Task {
         let bundle = self.bundle();
         let mut outline = Outline::of(spec, bundle.dir(), rootfs, &standard(&init.record), &tools.host)?;
         complete_network(spec, &mut outline.process.guest);
+        if !outline.ignored.is_empty() {
+            tracing::debug!(task = init.name(), fields = ?outline.ignored, "config.json: ignored");
+        }
         let mounted = Mounted::open(&outline)?;
         let code = tools.codes.ensure(&outline.process.wasm, Some(Rooted::Detached(&mounted))).await?;
         if let (Some(cgroup), Some(outline)) = (&init.cgroup, &outline.cgroup) {

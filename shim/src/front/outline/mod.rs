@@ -4,6 +4,7 @@
 mod cgroup;
 mod guest;
 mod identity;
+mod ignored;
 mod mounts;
 mod namespaces;
 mod resolv;
@@ -44,6 +45,8 @@ pub(crate) struct Outline {
     pub(crate) hostname: Option<String>,
     pub(crate) cgroup: Option<CgroupOutline>,
     pub(crate) process: ProcessOutline,
+    /// Fields that are set and have no meaning for a guest, or none yet: told in the log.
+    pub(crate) ignored: Vec<&'static str>,
 }
 
 /// What its first process and an exec have alike.
@@ -98,14 +101,17 @@ impl Outline {
         host: &Host,
     ) -> Result<Self, OutlineError> {
         let process = spec.process().as_ref().ok_or(OutlineError::Missing("process"))?;
+        let namespaces = namespaces::of(spec)?;
         Ok(Self {
             root: root::of(spec, bundle, rootfs)?,
             read_only_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
             mounts: mounts::of(spec.mounts().as_deref().unwrap_or_default())?,
-            namespaces: namespaces::of(spec)?,
-            hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+            // Another's or the host's name is not ours to change.
+            hostname: spec.hostname().clone().filter(|name| !name.is_empty() && namespaces.uts == Entry::New),
+            namespaces,
             cgroup: cgroup::of(spec)?,
             process: ProcessOutline::of(spec, process, standard, host, wasm::first(spec, process)?)?,
+            ignored: ignored::of(spec, process),
         })
     }
 }

@@ -67,6 +67,7 @@ fn a_pod_of_the_agent_is_decided_whole() {
         "linux": {
             "cgroupsPath": "/kubepods/pod1/c1",
             "resources": {"memory": {"limit": 67108864}, "cpu": {"quota": 150000, "period": 100000}},
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
             "namespaces": [
                 {"type": "network", "path": "/run/netns/pods"},
                 {"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"},
@@ -133,6 +134,7 @@ fn a_pod_of_the_agent_is_decided_whole() {
                 "terminal": false,
             },
         },
+        "ignored": ["linux.sysctl"],
     });
     assert_eq!(serde_json::to_value(&outline).expect("outline"), expected);
 }
@@ -146,6 +148,18 @@ fn the_least_there_can_be_has_defaults() {
     assert_eq!(outline.process.guest.http.port, 8080);
     let Wasm::InRoot { candidates, digest: None } = outline.process.wasm else { panic!("not in the root") };
     assert_eq!(candidates.paths, [Path::new("/app.wasm")]);
+}
+
+#[test]
+fn a_name_is_given_only_to_a_namespace_of_its_own() {
+    let name = |namespaces: Value| {
+        let mut config = with("hostname", json!("pod"));
+        config["linux"] = json!({"namespaces": namespaces});
+        decide(config, &[], &Standard::default()).expect("decided").hostname
+    };
+    assert_eq!(name(json!([{"type": "uts"}])), Some("pod".into()));
+    assert_eq!(name(json!([{"type": "uts", "path": "/proc/7/ns/uts"}])), None);
+    assert_eq!(name(json!([])), None);
 }
 
 #[test]
