@@ -12,7 +12,9 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
 PLANE  := $(addprefix $(TOOLS)/,kube-apiserver kube-controller-manager kube-scheduler kubectl etcd)
 
 # Programs that cargo runs for us make namespaces and cgroups.
+ifneq ($(SUDO),)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER = $(SUDO)
+endif
 export SAMARA_TOOLS = $(TOOLS)
 export RUSTDOCFLAGS = -D warnings
 
