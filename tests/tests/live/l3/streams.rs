@@ -136,14 +136,16 @@ async fn attach_shows_what_the_guest_prints(scene: &Scene) -> Result<()> {
 
 async fn attach_types_to_a_guest_that_has_standard_input(scene: &Scene) -> Result<()> {
     let fields = json!({ "stdin": true, "stdinOnce": true, "command": ["cat"] });
-    scene.create::<Pod>(PodSpec::of("toolbox").main(fields).set(json!({ "restartPolicy": "Never" })).pod("typed")).await?;
+    scene
+        .create::<Pod>(PodSpec::of("toolbox").main(fields).set(json!({ "restartPolicy": "Never" })).pod("typed"))
+        .await?;
     scene.ready("typed").await?;
     let args = ["-n", scene.namespace(), "attach", "-i", "typed"];
     let output = scene.cluster().kubectl().input(&args, "what is typed\n").await?;
     ensure!(output.contains("what is typed"), "{output:?}");
     // `stdinOnce`: its input ended with the client's.
     scene.over("typed").await?;
-    scene.log_with("typed", "what is typed").await
+    scene.log_with("typed", "what is typed").await.map(drop)
 }
 
 async fn an_exec_ends_when_its_client_goes(scene: &Scene) -> Result<()> {
