@@ -135,7 +135,10 @@ mod tests {
         };
         let table = [
             ("--register-with-taints=a=b:NoSchedule", vec![made("a", Some("b"), "NoSchedule")]),
-            ("--register-with-taints=a:NoExecute,b=:NoSchedule", vec![made("a", None, "NoExecute"), made("b", Some(""), "NoSchedule")]),
+            (
+                "--register-with-taints=a:NoExecute,b=:NoSchedule",
+                vec![made("a", None, "NoExecute"), made("b", Some(""), "NoSchedule")],
+            ),
             ("--register-with-taints=", vec![MaybeTaint(None)]),
         ];
         for (flag, expected) in table {
@@ -148,7 +151,12 @@ mod tests {
 
     #[test]
     fn wrong_flags_are_refused_with_the_flag() {
-        for (flag, named) in [("--node-ip=here", "--node-ip"), ("--node-labels=x", "--node-labels"), ("--max-pods=-1", "--max-pods"), ("--port=70000", "--port")] {
+        for (flag, named) in [
+            ("--node-ip=here", "--node-ip"),
+            ("--node-labels=x", "--node-labels"),
+            ("--max-pods=-1", "--max-pods"),
+            ("--port=70000", "--port"),
+        ] {
             let error = parse(&[flag]).expect_err(flag);
             assert!(error.contains(named), "{error}");
         }

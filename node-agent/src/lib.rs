@@ -68,7 +68,8 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
         Some(bootstrapped) => bootstrapped.map(drop)?,
         None => return Ok(()),
     }
-    let kubeconfig = api::load(&config.api.kubeconfig, config.api.context.as_deref()).await.map_err(api::ApiError::from)?;
+    let kubeconfig =
+        api::load(&config.api.kubeconfig, config.api.context.as_deref()).await.map_err(api::ApiError::from)?;
     let api = api::connect(&kubeconfig)?;
     tracing::info!(server = %api.server, kubeconfig = %config.api.kubeconfig.display(), "speaking to the API server");
 
@@ -95,7 +96,9 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
         workloads: workloads.clone(),
         client: api.client.clone(),
         serving: serving.clone(),
-        meter: Arc::new(server::Meter::new(&config.pods.cgroup_root, node.machine().clone()).map_err(pods::PodsError::from)?),
+        meter: Arc::new(
+            server::Meter::new(&config.pods.cgroup_root, node.machine().clone()).map_err(pods::PodsError::from)?,
+        ),
         configz: config::configz(&config),
     };
     tasks.spawn(server::start(config.server.clone(), parts, deps.shutdown.clone()).await?);

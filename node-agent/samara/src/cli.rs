@@ -11,7 +11,13 @@ use crate::{images, node, run};
 
 /// Runs WebAssembly where Kubernetes runs containers.
 #[derive(Debug, Parser)]
-#[command(name = "samara", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "samara",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

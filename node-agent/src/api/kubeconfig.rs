@@ -43,16 +43,16 @@ pub enum KubeconfigError {
 
 /// Reads `path` and chooses `context` in it (`None`: its `current-context`).
 pub async fn load(path: &Path, context: Option<&str>) -> Result<kube::Config, KubeconfigError> {
-    let kubeconfig = Kubeconfig::read_from(path)
-        .map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
+    let kubeconfig =
+        Kubeconfig::read_from(path).map_err(|source| KubeconfigError::Read { path: path.to_owned(), source })?;
     if kubeconfig.clusters.is_empty() && kubeconfig.contexts.is_empty() {
         return Err(KubeconfigError::Empty { path: path.to_owned() });
     }
     let chosen = context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone()).unwrap_or_default();
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|source| {
-        KubeconfigError::Context { path: path.to_owned(), context: chosen.clone(), source }
-    })?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|source| KubeconfigError::Context { path: path.to_owned(), context: chosen.clone(), source })?;
     match config.proxy_url {
         Some(_) => Err(KubeconfigError::Proxy { path: path.to_owned(), context: chosen }),
         None => Ok(config),

@@ -81,7 +81,10 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Sends; the stream is held until the response's body has ended or is dropped.
-    pub(super) async fn send(mut self, request: Request<Body>) -> Result<Response<Counted>, TrySendError<Request<Body>>> {
+    pub(super) async fn send(
+        mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Counted>, TrySendError<Request<Body>>> {
         let response = self.sender.try_send_request(request).await?;
         Ok(response.map(|body| Counted { body, _held: self._held }))
     }

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 pub use kubeconfig::{KubeconfigError, load};
 pub use transport::{Transport, TransportError};
 
-use tower::Layer as _;
 use kube::client::ConfigExt as _;
+use tower::Layer as _;
 
 /// Where the API server is and who we are.
 #[derive(Debug, Clone, Default)]

@@ -101,10 +101,19 @@ impl Transport {
             return Err(address());
         }
         let host = server.host().ok_or_else(address)?.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let server_name = ServerName::try_from(server_name.unwrap_or(&host).to_owned()).map_err(|_invalid| address())?;
+        let server_name =
+            ServerName::try_from(server_name.unwrap_or(&host).to_owned()).map_err(|_invalid| address())?;
         let state = State { tls: only_http2(tls), generation: 0, links: Vec::new() };
         let port = server.port_u16().unwrap_or(443);
-        Ok(Self { shared: Arc::new(Shared { host, port, server_name, state: Mutex::new(state), dialling: tokio::sync::Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                host,
+                port,
+                server_name,
+                state: Mutex::new(state),
+                dialling: tokio::sync::Mutex::default(),
+            }),
+        })
     }
 
     /// From now on requests go over connections opened with `tls`. Those under way end where they are.
@@ -179,10 +188,18 @@ impl Shared {
         Ok(Link::open(tls, generation).await?)
     }
 
-    async fn within<T>(&self, after: Duration, operation: &'static str, work: impl Future<Output = T>) -> Result<T, TransportError> {
-        tokio::time::timeout(after, work)
-            .await
-            .map_err(|_elapsed| TransportError::Timeout { operation, host: self.host.clone(), port: self.port, after })
+    async fn within<T>(
+        &self,
+        after: Duration,
+        operation: &'static str,
+        work: impl Future<Output = T>,
+    ) -> Result<T, TransportError> {
+        tokio::time::timeout(after, work).await.map_err(|_elapsed| TransportError::Timeout {
+            operation,
+            host: self.host.clone(),
+            port: self.port,
+            after,
+        })
     }
 }
 

@@ -51,7 +51,11 @@ pub enum Bootstrapped {
 
 /// Sees to it that the kubeconfig exists. Without a bootstrap kubeconfig that is the operator's matter.
 /// Waits for the API server and for the certificate as long as it takes.
-pub async fn ensure_client(api: &ApiConfig, certificates: &CertificatesConfig, node_name: &str) -> Result<Bootstrapped, BootstrapError> {
+pub async fn ensure_client(
+    api: &ApiConfig,
+    certificates: &CertificatesConfig,
+    node_name: &str,
+) -> Result<Bootstrapped, BootstrapError> {
     let Some(bootstrap) = &api.bootstrap_kubeconfig else {
         return Ok(Bootstrapped::NotNeeded);
     };
@@ -91,7 +95,11 @@ fn is_good(kubeconfig: &Path, store: &Store, now: Timestamp) -> bool {
 pub(super) fn uses(kubeconfig: &Path, store: &Store) -> bool {
     let ours = store.current_path().display().to_string();
     Kubeconfig::read_from(kubeconfig).is_ok_and(|config| {
-        config.auth_infos.iter().filter_map(|user| user.auth_info.as_ref()).any(|user| user.client_certificate.as_deref() == Some(&ours))
+        config
+            .auth_infos
+            .iter()
+            .filter_map(|user| user.auth_info.as_ref())
+            .any(|user| user.client_certificate.as_deref() == Some(&ours))
     })
 }
 
@@ -100,11 +108,24 @@ fn write(path: &Path, bootstrap: &Path, context: Option<&str>, store: &Store) ->
     let read = Kubeconfig::read_from(bootstrap)
         .map_err(|source| KubeconfigError::Read { path: bootstrap.to_owned(), source })?;
     let chosen = context.map(str::to_owned).or_else(|| read.current_context.clone()).unwrap_or_default();
-    let cluster = read.contexts.iter().find(|named| named.name == chosen).and_then(|named| named.context.as_ref()).map(|context| &context.cluster);
-    let cluster = read.clusters.iter().find(|named| Some(&named.name) == cluster).and_then(|named| named.cluster.clone());
-    let current = std::path::absolute(store.current_path()).unwrap_or_else(|_| store.current_path()).display().to_string();
+    let cluster = read
+        .contexts
+        .iter()
+        .find(|named| named.name == chosen)
+        .and_then(|named| named.context.as_ref())
+        .map(|context| &context.cluster);
+    let cluster =
+        read.clusters.iter().find(|named| Some(&named.name) == cluster).and_then(|named| named.cluster.clone());
+    let current =
+        std::path::absolute(store.current_path()).unwrap_or_else(|_| store.current_path()).display().to_string();
     let user = AuthInfo { client_certificate: Some(current.clone()), client_key: Some(current), ..AuthInfo::default() };
-    let context = Context { cluster: CLUSTER.into(), user: Some(USER.into()), namespace: Some("default".into()), extensions: None, ..Context::default() };
+    let context = Context {
+        cluster: CLUSTER.into(),
+        user: Some(USER.into()),
+        namespace: Some("default".into()),
+        extensions: None,
+        ..Context::default()
+    };
     let written = Kubeconfig {
         kind: Some("Config".into()),
         api_version: Some("v1".into()),

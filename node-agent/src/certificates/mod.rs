@@ -68,7 +68,15 @@ pub fn keep(
             if config.certificates.rotate_client {
                 let (kubeconfig, context) = (&config.api.kubeconfig, config.api.context.as_deref());
                 let store = config.certificates.client_store();
-                keep_client(api.client.clone(), api.transport.clone(), kubeconfig, context, store, config.node_name.clone()).await;
+                keep_client(
+                    api.client.clone(),
+                    api.transport.clone(),
+                    kubeconfig,
+                    context,
+                    store,
+                    config.node_name.clone(),
+                )
+                .await;
             }
         };
         let server = async {
@@ -77,7 +85,8 @@ pub fn keep(
                 // The API server believes what the Node object says: it must be there first.
                 let mut registered = node.watch();
                 let _registered = registered.wait_for(Option::is_some).await.is_ok();
-                keep_serving(api.client.clone(), serving, store, config.node_name.clone(), node.addresses().to_vec()).await;
+                keep_serving(api.client.clone(), serving, store, config.node_name.clone(), node.addresses().to_vec())
+                    .await;
             }
         };
         shutdown.run_until_cancelled(Box::pin(async { tokio::join!(client, server) })).await;

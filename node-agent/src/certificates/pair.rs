@@ -30,7 +30,9 @@ impl Pair {
     /// Certificate and key may stand in any order. They must fit each other.
     pub fn parse(pem: &[u8]) -> Result<Self, NotAPair> {
         let wrong = |what: &str, error: &dyn std::fmt::Display| NotAPair(format!("{what}: {error}"));
-        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| wrong("certificate", &error))?;
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong("certificate", &error))?;
         let key = PrivateKeyDer::from_pem_slice(pem).map_err(|error| wrong("key", &error))?;
         let leaf = chain.first().ok_or_else(|| NotAPair("no certificate".into()))?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|error| wrong("certificate", &error))?;
@@ -107,7 +109,8 @@ pub(super) mod tests {
     /// A pair for these names, good for this time.
     pub(in super::super) fn pem(names: &[&str], from: Timestamp, seconds: i64) -> String {
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names");
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("names");
         params.not_before = std::time::SystemTime::from(from).into();
         params.not_after = std::time::SystemTime::from(from + SignedDuration::from_secs(seconds)).into();
         format!("{}{}", params.self_signed(&key).expect("signed").pem(), key.serialize_pem())
@@ -121,7 +124,12 @@ pub(super) mod tests {
     fn a_pair_knows_its_life_and_its_names() {
         let pair = Pair::parse(pem(&["node-1", "10.0.0.1"], start(), 1000).as_bytes()).expect("a pair");
         let after = |seconds| start() + SignedDuration::from_secs(seconds);
-        assert!(!pair.is_valid(after(-1)) && pair.is_valid(start()) && pair.is_valid(after(999)) && !pair.is_valid(after(1000)));
+        assert!(
+            !pair.is_valid(after(-1))
+                && pair.is_valid(start())
+                && pair.is_valid(after(999))
+                && !pair.is_valid(after(1000))
+        );
         assert_eq!(pair.age_of(0.7), after(700));
         assert!(pair.is_for(["node-1", "10.0.0.1"].into_iter()));
         assert!(!pair.is_for(["10.0.0.2"].into_iter()));

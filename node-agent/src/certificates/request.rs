@@ -79,7 +79,9 @@ impl Wanted {
     pub(super) fn names(&self) -> Vec<String> {
         match &self.kind {
             Kind::Client => Vec::new(),
-            Kind::Serving(addresses) => addresses.iter().map(ToString::to_string).chain([self.node_name.clone()]).collect(),
+            Kind::Serving(addresses) => {
+                addresses.iter().map(ToString::to_string).chain([self.node_name.clone()]).collect()
+            }
         }
     }
 
@@ -125,7 +127,12 @@ impl Wanted {
 
 /// Asks, or takes up the request that was made before, and waits for the verdict, however long that takes.
 /// `asked` is told the request's name when somebody may be needed to approve it.
-pub(super) async fn obtain(client: Client, wanted: &Wanted, key: &KeyPair, asked: impl Fn(&str)) -> Result<Vec<u8>, RequestError> {
+pub(super) async fn obtain(
+    client: Client,
+    wanted: &Wanted,
+    key: &KeyPair,
+    asked: impl Fn(&str),
+) -> Result<Vec<u8>, RequestError> {
     let requests = Api::<CertificateSigningRequest>::all(client);
     let request = wanted.request(key)?;
     let name = wanted.name(key);
@@ -160,7 +167,8 @@ pub(super) async fn obtain(client: Client, wanted: &Wanted, key: &KeyPair, asked
 /// `None`: not yet.
 fn verdict(request: &CertificateSigningRequest) -> Option<Result<Vec<u8>, RequestError>> {
     let status = request.status.as_ref()?;
-    let refused = status.conditions.iter().flatten().find(|condition| ["Denied", "Failed"].contains(&condition.type_.as_str()));
+    let refused =
+        status.conditions.iter().flatten().find(|condition| ["Denied", "Failed"].contains(&condition.type_.as_str()));
     if let Some(refused) = refused {
         return Some(Err(RequestError::Refused {
             name: request.metadata.name.clone().unwrap_or_default(),
@@ -168,7 +176,11 @@ fn verdict(request: &CertificateSigningRequest) -> Option<Result<Vec<u8>, Reques
             message: refused.message.clone().unwrap_or_default(),
         }));
     }
-    status.certificate.as_ref().filter(|certificate| !certificate.0.is_empty()).map(|certificate| Ok(certificate.0.clone()))
+    status
+        .certificate
+        .as_ref()
+        .filter(|certificate| !certificate.0.is_empty())
+        .map(|certificate| Ok(certificate.0.clone()))
 }
 
 #[cfg(test)]

@@ -24,7 +24,14 @@ const LONGEST_RETRY: Duration = Duration::from_secs(128);
 
 /// Keeps the client certificate, for ever. Connections are swapped to each new one. Returns at once if the kubeconfig's
 /// certificate is not of our keeping.
-pub async fn keep_client(client: Client, transport: Transport, kubeconfig: &Path, context: Option<&str>, store: Store, node_name: String) {
+pub async fn keep_client(
+    client: Client,
+    transport: Transport,
+    kubeconfig: &Path,
+    context: Option<&str>,
+    store: Store,
+    node_name: String,
+) {
     if !uses(kubeconfig, &store) {
         tracing::debug!("the kubeconfig's certificate is renewed by whoever made it");
         return;
@@ -59,7 +66,9 @@ pub async fn keep_serving(client: Client, serving: Serving, store: Store, node_n
             until_due(pair).await;
         }
         let asked = |name: &str| {
-            tracing::info!("serving certificate requested; if nobody approves it by himself: kubectl certificate approve {name}");
+            tracing::info!(
+                "serving certificate requested; if nobody approves it by himself: kubectl certificate approve {name}"
+            );
         };
         held = Some(renew(&client, &wanted, &store, asked).await);
     }
@@ -122,8 +131,11 @@ mod tests {
     #[test]
     fn a_serving_certificate_must_be_for_all_our_addresses_and_good_now() {
         let now = Timestamp::from_second(1_800_000_000).expect("a time");
-        let pair = Pair::parse(super::super::pair::tests::pem(&["n1", "10.0.0.1"], now, 100).as_bytes()).expect("a pair");
-        let right = |addresses: Vec<IpAddr>, now| is_right(&pair, &Wanted { node_name: "n1".into(), kind: Kind::Serving(addresses) }, now);
+        let pair =
+            Pair::parse(super::super::pair::tests::pem(&["n1", "10.0.0.1"], now, 100).as_bytes()).expect("a pair");
+        let right = |addresses: Vec<IpAddr>, now| {
+            is_right(&pair, &Wanted { node_name: "n1".into(), kind: Kind::Serving(addresses) }, now)
+        };
         let ours: IpAddr = [10, 0, 0, 1].into();
         assert!(right(vec![ours], now));
         assert!(!right(vec![ours, [10, 0, 0, 2].into()], now), "the node has a new address");
@@ -138,7 +150,9 @@ mod tests {
             let seconds = pair.age_of(share).duration_since(start).as_secs();
             assert!((699..=900).contains(&seconds), "{seconds}");
         }
-        let over = Pair::parse(super::super::pair::tests::pem(&["n1"], start - SignedDuration::from_secs(100), 50).as_bytes()).expect("a pair");
+        let over =
+            Pair::parse(super::super::pair::tests::pem(&["n1"], start - SignedDuration::from_secs(100), 50).as_bytes())
+                .expect("a pair");
         tokio::time::timeout(Duration::from_secs(1), until_due(&over)).await.expect("what is over is due at once");
         tokio::time::timeout(Duration::from_secs(1), until_due(&pair)).await.expect_err("what is new is not");
     }

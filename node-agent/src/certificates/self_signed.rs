@@ -11,8 +11,8 @@ use super::CertificateError;
 
 /// Made anew with each start of the agent, and on no disk; so it needs no end.
 pub fn self_signed(node_name: &str, addresses: &[IpAddr]) -> Result<CertifiedKey, CertificateError> {
-    let (certificate, key) =
-        generate(node_name, addresses).map_err(|source| CertificateError::SelfSigned { name: node_name.to_owned(), source })?;
+    let (certificate, key) = generate(node_name, addresses)
+        .map_err(|source| CertificateError::SelfSigned { name: node_name.to_owned(), source })?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     Ok(CertifiedKey::new(vec![certificate], any_supported_type(&key).map_err(CertificateError::Key)?))
 }

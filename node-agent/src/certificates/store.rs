@@ -58,7 +58,9 @@ impl Store {
     pub fn current(&self) -> Option<Pair> {
         let path = self.current_path();
         let pem = fs::read(&path).ok()?;
-        Pair::parse(&pem).inspect_err(|error| tracing::warn!(file = %path.display(), %error, "not a certificate with its key")).ok()
+        Pair::parse(&pem)
+            .inspect_err(|error| tracing::warn!(file = %path.display(), %error, "not a certificate with its key"))
+            .ok()
     }
 
     /// The key for the next certificate: the one that a request was already made for, else a new one, kept for then.
@@ -87,7 +89,8 @@ impl Store {
             pem.push(b'\n');
         }
         pem.extend_from_slice(key.serialize_pem().as_bytes());
-        let pair = Pair::parse(&pem).map_err(|error| StoreError::Pair { path: path.clone(), reason: error.to_string() })?;
+        let pair =
+            Pair::parse(&pem).map_err(|error| StoreError::Pair { path: path.clone(), reason: error.to_string() })?;
         self.write(&path, &pem)?;
 
         let (link, current) = (self.dir.join(format!("{}-updated.pem", self.prefix)), self.current_path());
@@ -106,7 +109,11 @@ impl Store {
     /// All or nothing, for us alone, and on the disk when it returns: a key that is lost costs an operator's approval.
     fn write(&self, path: &Path, content: &[u8]) -> Result<(), StoreError> {
         let failed = |operation| move |source| StoreError::Io { operation, path: path.to_owned(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed("making the directory of"))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
+            .map_err(failed("making the directory of"))?;
         let temporary = path.with_extension("part");
         let _left_over = fs::remove_file(&temporary);
         let write = || {

@@ -50,7 +50,9 @@ pub fn configz(config: &AgentConfig) -> Value {
         "containerLogMaxSize": pods.log_max_size.to_string(),
         "containerLogMaxFiles": pods.log_max_files,
     });
-    if let (ServingSource::Files { certificate, key }, Value::Object(fields)) = (&config.certificates.serving, &mut told) {
+    if let (ServingSource::Files { certificate, key }, Value::Object(fields)) =
+        (&config.certificates.serving, &mut told)
+    {
         fields.insert("tlsCertFile".into(), json!(certificate));
         fields.insert("tlsPrivateKeyFile".into(), json!(key));
     }

@@ -26,8 +26,11 @@ const ARCH: &str = "kubernetes.io/arch";
 /// Reads a `KubeletConfiguration` file.
 pub(crate) fn read(path: &Path) -> Result<Parsed, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    samara_core::config::parse(&text)
-        .map_err(|error| ConfigError::Value { path: path.to_owned(), field: error.field, reason: error.reason })
+    samara_core::config::parse(&text).map_err(|error| ConfigError::Value {
+        path: path.to_owned(),
+        field: error.field,
+        reason: error.reason,
+    })
 }
 
 /// Puts the flags over what the file says.
@@ -41,12 +44,17 @@ pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<Agent
     if !is_node_name(&node_name) {
         return Err(ConfigError::NodeName { name: node_name });
     }
-    let pod_logs_dir = flags.log_dir.clone().or_else(|| file.pod_logs_dir.clone()).unwrap_or_else(|| "/var/log/pods".into());
+    let pod_logs_dir =
+        flags.log_dir.clone().or_else(|| file.pod_logs_dir.clone()).unwrap_or_else(|| "/var/log/pods".into());
     let beside = || pod_logs_dir.parent().unwrap_or(Path::new("/")).join("containers");
     let kubeconfig = flags.kubeconfig.clone().unwrap_or_else(|| flags.root_dir.join("kubeconfig"));
     Ok(AgentConfig {
         container_logs_dir: flags.container_log_dir.clone().unwrap_or_else(beside),
-        api: ApiConfig { kubeconfig, bootstrap_kubeconfig: flags.bootstrap_kubeconfig.clone(), context: flags.context.clone() },
+        api: ApiConfig {
+            kubeconfig,
+            bootstrap_kubeconfig: flags.bootstrap_kubeconfig.clone(),
+            context: flags.context.clone(),
+        },
         certificates: certificates(&file, &flags.root_dir).map_err(|(field, reason)| wrong(field, reason))?,
         server: server(&flags, &file),
         pods: pods(&flags, &file),
@@ -64,7 +72,8 @@ fn node(flags: &NodeArgs, file: &KubeletConfiguration, node_name: &str) -> Resul
     let default = NodeConfig::default();
     let mut labels = default.labels.clone();
     labels.extend(flags.node_labels.iter().cloned());
-    let taints = flags.register_with_taints.as_ref().map(|given| given.iter().filter_map(|taint| taint.0.clone()).collect());
+    let taints =
+        flags.register_with_taints.as_ref().map(|given| given.iter().filter_map(|taint| taint.0.clone()).collect());
     Ok(NodeConfig {
         ips: flags.node_ip.clone(),
         hostname: node_name.to_owned(),
@@ -81,9 +90,16 @@ fn node(flags: &NodeArgs, file: &KubeletConfiguration, node_name: &str) -> Resul
         reserved: sum(file.kube_reserved.as_ref(), file.system_reserved.as_ref()),
         eviction_hard: file.eviction_hard.as_ref().map_or(Ok(default.eviction_hard), eviction_hard)?,
         port: flags.port.or(file.port).unwrap_or(default.port),
-        status_update_every: file.node_status_update_frequency.filter(|every| !every.is_zero()).unwrap_or(default.status_update_every),
+        status_update_every: file
+            .node_status_update_frequency
+            .filter(|every| !every.is_zero())
+            .unwrap_or(default.status_update_every),
         status_report_every: file.node_status_report_frequency.unwrap_or(default.status_report_every),
-        lease_seconds: file.node_lease_duration_seconds.and_then(|seconds| i32::try_from(seconds).ok()).filter(|seconds| *seconds > 0).unwrap_or(default.lease_seconds),
+        lease_seconds: file
+            .node_lease_duration_seconds
+            .and_then(|seconds| i32::try_from(seconds).ok())
+            .filter(|seconds| *seconds > 0)
+            .unwrap_or(default.lease_seconds),
         max_images: file.node_status_max_images.map_or(default.max_images, |most| usize::try_from(most).ok()),
         declared_features: DECLARED_FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         runtime_handlers: default.runtime_handlers,
@@ -121,7 +137,11 @@ fn certificates(file: &KubeletConfiguration, root_dir: &Path) -> Result<Certific
         (Some(_), None) => return Err(("tlsPrivateKeyFile".into(), "missing, but tlsCertFile is set".into())),
         (None, Some(_)) => return Err(("tlsCertFile".into(), "missing, but tlsPrivateKeyFile is set".into())),
     };
-    Ok(CertificatesConfig { dir: root_dir.join("pki"), serving, rotate_client: file.rotate_certificates.unwrap_or(true) })
+    Ok(CertificatesConfig {
+        dir: root_dir.join("pki"),
+        serving,
+        rotate_client: file.rotate_certificates.unwrap_or(true),
+    })
 }
 
 fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> PodsConfig {
@@ -170,7 +190,9 @@ fn eviction_hard(signals: &BTreeMap<String, String>) -> Result<EvictionHard, Wro
     let mut hard = EvictionHard::NONE;
     for (signal, text) in signals {
         let field = || format!("evictionHard.{signal}");
-        let threshold = threshold(text).ok_or_else(|| (field(), format!("expected an amount such as \"100Mi\" or a share such as \"10%\", found {text:?}")))?;
+        let threshold = threshold(text).ok_or_else(|| {
+            (field(), format!("expected an amount such as \"100Mi\" or a share such as \"10%\", found {text:?}"))
+        })?;
         match signal.as_str() {
             "memory.available" => hard.memory_available = threshold,
             "nodefs.available" => hard.nodefs_available = threshold,
@@ -245,7 +267,8 @@ mod tests {
 
     #[test]
     fn labels_and_taints_can_be_those_of_a_linux_node() {
-        let config = merged(&["--node-labels=kubernetes.io/os=linux,a=b", "--register-with-taints="], "").expect("right");
+        let config =
+            merged(&["--node-labels=kubernetes.io/os=linux,a=b", "--register-with-taints="], "").expect("right");
         assert_eq!(config.node.os_label, "linux");
         assert_eq!(config.node.taints, []);
         assert_eq!(config.node.labels.get("a").map(String::as_str), Some("b"));
@@ -289,7 +312,9 @@ mod tests {
     #[test]
     fn a_node_name_is_a_dns_name() {
         let longest = [["a"; 63].concat(), ["b"; 63].concat(), ["c"; 63].concat(), ["d"; 61].concat()].join(".");
-        for (name, right) in [("n1", true), ("a.b-c", true), (&longest, true), ("", false), ("a_b", false), ("-a", false), ("a.", false)] {
+        for (name, right) in
+            [("n1", true), ("a.b-c", true), (&longest, true), ("", false), ("a_b", false), ("-a", false), ("a.", false)]
+        {
             assert_eq!(is_node_name(name), right, "{name}");
         }
     }

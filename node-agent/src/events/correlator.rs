@@ -27,9 +27,15 @@ pub(super) struct Correlator {
 /// What to do with an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    Create { message: String },
+    Create {
+        message: String,
+    },
     /// An event of this name was made before.
-    Count { name: String, count: i32, message: String },
+    Count {
+        name: String,
+        count: i32,
+        message: String,
+    },
     Drop,
 }
 
@@ -168,7 +174,11 @@ mod tests {
             assert_eq!(act, Act::Count { name: "a.1".to_owned(), count, message: event.message.clone() });
         }
         assert_eq!(correlator.decide(&pod("b"), &event, at(5)).0, create(&event.message), "another pod's is its own");
-        assert_eq!(correlator.decide(&pod("a"), &event, at(2000)).0, create(&event.message), "forgotten after ten minutes");
+        assert_eq!(
+            correlator.decide(&pod("a"), &event, at(2000)).0,
+            create(&event.message),
+            "forgotten after ten minutes"
+        );
     }
 
     #[test]

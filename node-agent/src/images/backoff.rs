@@ -38,8 +38,7 @@ impl Backoffs {
         let failed = self.lock();
         let failed = failed.get(&key(pod, image)).filter(|failed| failed.what == what)?;
         let until = KUBELET.wait_until(Some(&failed.delay), failed.at, now)?;
-        let message =
-            format!("Back-off pulling image {image:?}: {}: {}", waiting::ERR_IMAGE_PULL, failed.message);
+        let message = format!("Back-off pulling image {image:?}: {}: {}", waiting::ERR_IMAGE_PULL, failed.message);
         Some(Failure::new(waiting::IMAGE_PULL_BACK_OFF, message, until))
     }
 

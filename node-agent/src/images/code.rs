@@ -101,7 +101,11 @@ impl Code {
     async fn digest(&self, image: &Image, command: &str) -> Result<String, CodeError> {
         let mut file = self.open(image, command)?;
         let hashed = tokio::task::spawn_blocking(move || hash(&mut file)).await.map_err(io::Error::other).flatten();
-        hashed.map_err(|source| CodeError::Read { image: image.reference.to_string(), path: command.to_owned(), source })
+        hashed.map_err(|source| CodeError::Read {
+            image: image.reference.to_string(),
+            path: command.to_owned(),
+            source,
+        })
     }
 
     /// As a process in this root would find it.

@@ -76,7 +76,8 @@ impl Keyring {
 
     /// What fits the image, the most particular first.
     pub fn lookup(&self, image: &Reference) -> Vec<Credential> {
-        let mut fitting: Vec<&(Pattern, Credential)> = self.0.iter().filter(|(pattern, _)| pattern.fits(image)).collect();
+        let mut fitting: Vec<&(Pattern, Credential)> =
+            self.0.iter().filter(|(pattern, _)| pattern.fits(image)).collect();
         fitting.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.path.len()));
         fitting.into_iter().map(|(_, credential)| credential.clone()).collect()
     }
@@ -92,7 +93,8 @@ impl Entry {
             return Ok(Credential::Basic { username: self.username, password });
         }
         let auth = self.auth.trim();
-        let bytes = STANDARD.decode(auth).or_else(|_| STANDARD_NO_PAD.decode(auth)).map_err(|_| "auth is not base64")?;
+        let bytes =
+            STANDARD.decode(auth).or_else(|_| STANDARD_NO_PAD.decode(auth)).map_err(|_| "auth is not base64")?;
         let text = String::from_utf8(bytes).map_err(|_| "auth is not text")?;
         let (username, password) = text.split_once(':').ok_or("auth is not user:password")?;
         let password = if self.identitytoken.is_empty() { password.to_owned() } else { self.identitytoken };
@@ -121,9 +123,9 @@ impl Pattern {
             || self.host.len() == wanted.host.len()
                 && self.host.iter().zip(&wanted.host).all(|(pattern, part)| glob(pattern.as_bytes(), part.as_bytes()));
         let path = image.repository();
-        let same_path = path.strip_prefix(self.path.as_str()).is_some_and(|rest| {
-            self.path.is_empty() || rest.is_empty() || rest.starts_with('/')
-        });
+        let same_path = path
+            .strip_prefix(self.path.as_str())
+            .is_some_and(|rest| self.path.is_empty() || rest.is_empty() || rest.starts_with('/'));
         same_host && self.port == wanted.port && same_path
     }
 }
@@ -188,7 +190,13 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_told_without_its_secrets() {
-        for text in ["", "null", "{\"auths\": 1}", "{\"auths\": {\"r\": {\"auth\": \"!secret!\"}}}", "{\"auths\": {\"r\": {\"auth\": \"c2VjcmV0\"}}}"] {
+        for text in [
+            "",
+            "null",
+            "{\"auths\": 1}",
+            "{\"auths\": {\"r\": {\"auth\": \"!secret!\"}}}",
+            "{\"auths\": {\"r\": {\"auth\": \"c2VjcmV0\"}}}",
+        ] {
             let error = Keyring::from_config_json(text.as_bytes()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
@@ -196,7 +204,14 @@ mod tests {
 
     #[test]
     fn stars_stay_within_a_part() {
-        for (pattern, text, want) in [("*", "abc", true), ("a*c", "abbc", true), ("a?c", "abc", true), ("a?c", "ac", false), ("", "", true), ("", "a", false)] {
+        for (pattern, text, want) in [
+            ("*", "abc", true),
+            ("a*c", "abbc", true),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
             assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), want, "{pattern} {text}");
         }
     }

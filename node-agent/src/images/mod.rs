@@ -72,7 +72,10 @@ pub struct Wish<'a> {
 
 impl std::fmt::Debug for Wish<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wish").field("pod_uid", &self.pod_uid).field("image", &self.container.image).finish_non_exhaustive()
+        f.debug_struct("Wish")
+            .field("pod_uid", &self.pod_uid)
+            .field("image", &self.container.image)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +126,8 @@ impl Images {
                 Ok(Ready { image, module })
             }
             Err(error) => {
-                let failure = self.0.backoffs.failed(What::Code, wish.pod_uid, name, &error.to_string(), Timestamp::now());
+                let failure =
+                    self.0.backoffs.failed(What::Code, wish.pod_uid, name, &error.to_string(), Timestamp::now());
                 (wish.record)(events::pull_failed(name, &failure.message));
                 Err(failure)
             }
@@ -188,7 +192,10 @@ impl Images {
         });
         let mut images: Vec<NodeImage> = stored
             .into_iter()
-            .map(|image| NodeImage { names: image.references.iter().map(ToString::to_string).collect(), size: image.size })
+            .map(|image| NodeImage {
+                names: image.references.iter().map(ToString::to_string).collect(),
+                size: image.size,
+            })
             .collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.size));
         images

@@ -10,17 +10,16 @@ use samara_core::objects::Fetched;
 use super::keyring::Keyring;
 
 /// What the secrets offer. One that is missing or holds no credentials is told and passed over: the pull may do without.
-pub(super) fn keyring(
-    secrets: &BTreeMap<String, Fetched<Secret>>,
-    record: &(dyn Fn(Event) + Send + Sync),
-) -> Keyring {
+pub(super) fn keyring(secrets: &BTreeMap<String, Fetched<Secret>>, record: &(dyn Fn(Event) + Send + Sync)) -> Keyring {
     let mut keyring = Keyring::default();
     for (name, secret) in secrets {
         match secret.clone().map_err(|error| error.to_string()).and_then(|secret| of(&secret)) {
             Ok(keys) => keyring.extend(keys),
             Err(error) => record(Event::warning(
                 reason::FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET,
-                format!("Unable to retrieve some image pull secrets ({name}); attempting to pull the image may not succeed: {error}"),
+                format!(
+                    "Unable to retrieve some image pull secrets ({name}); attempting to pull the image may not succeed: {error}"
+                ),
             )),
         }
     }

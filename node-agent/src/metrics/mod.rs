@@ -18,8 +18,8 @@ use prometheus_client::registry::Registry;
 
 /// Seconds: from at once to an hour (kubelet: `podStartupDurationBuckets`).
 const START_SECONDS: [f64; 25] = [
-    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0,
-    1200.0, 1800.0, 2700.0, 3600.0,
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0,
+    600.0, 900.0, 1200.0, 1800.0, 2700.0, 3600.0,
 ];
 
 /// This process's.
@@ -76,13 +76,21 @@ impl Default for Metrics {
             "Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run",
             metrics.pod_start.clone(),
         );
-        registry.register("kubelet_started_containers", "Cumulative number of containers started", metrics.started_containers.clone());
+        registry.register(
+            "kubelet_started_containers",
+            "Cumulative number of containers started",
+            metrics.started_containers.clone(),
+        );
         registry.register(
             "kubelet_started_containers_errors",
             "Cumulative number of errors when starting containers",
             metrics.containers_not_started.clone(),
         );
-        registry.register("kubelet_terminated_containers", "Cumulative number of containers that ended", metrics.terminated_containers.clone());
+        registry.register(
+            "kubelet_terminated_containers",
+            "Cumulative number of containers that ended",
+            metrics.terminated_containers.clone(),
+        );
         Self { registry: Mutex::new(registry), ..metrics }
     }
 }

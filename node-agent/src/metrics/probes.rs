@@ -90,7 +90,9 @@ mod tests {
             probes.count(labels(uid));
         }
         let line = |uid| {
-            format!("prober_probe_total{{container=\"app\",namespace=\"default\",pod=\"web\",pod_uid=\"{uid}\",probe_type=\"Liveness\",result=\"failed\"}}")
+            format!(
+                "prober_probe_total{{container=\"app\",namespace=\"default\",pod=\"web\",pod_uid=\"{uid}\",probe_type=\"Liveness\",result=\"failed\"}}"
+            )
         };
         assert!(text(&probes).contains(&format!("{} 2\n", line("a"))), "{}", text(&probes));
         probes.forget("a");

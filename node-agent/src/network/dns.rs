@@ -46,7 +46,8 @@ impl Dns {
                 Some("nameserver") => dns.servers.extend(words.next().map(str::to_owned)),
                 Some("search") => {
                     let searches = words.filter(|search| *search != ".");
-                    dns.searches = searches.map(|search| search.strip_suffix('.').unwrap_or(search).to_owned()).collect();
+                    dns.searches =
+                        searches.map(|search| search.strip_suffix('.').unwrap_or(search).to_owned()).collect();
                 }
                 Some("options") => dns.options.extend(words.map(str::to_owned)),
                 Some(_) | None => {}
@@ -122,7 +123,8 @@ fn append(dns: &mut Dns, config: &PodDNSConfig) {
     if let Some(options) = config.options.as_ref().filter(|options| !options.is_empty()) {
         let mut all: BTreeMap<String, Option<String>> = BTreeMap::new();
         for option in &dns.options {
-            let (name, value) = option.split_once(':').map_or((option.as_str(), None), |(name, value)| (name, Some(value)));
+            let (name, value) =
+                option.split_once(':').map_or((option.as_str(), None), |(name, value)| (name, Some(value)));
             all.insert(name.to_owned(), value.map(str::to_owned));
         }
         all.extend(options.iter().map(|option| (option.name.clone().unwrap_or_default(), option.value.clone())));
@@ -171,7 +173,11 @@ mod tests {
 
     fn pod(policy: &str) -> Pod {
         Pod {
-            metadata: ObjectMeta { namespace: Some("shop".to_owned()), name: Some("web".to_owned()), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                namespace: Some("shop".to_owned()),
+                name: Some("web".to_owned()),
+                ..ObjectMeta::default()
+            },
             spec: Some(PodSpec { dns_policy: Some(policy.to_owned()), ..PodSpec::default() }),
             status: None,
         }
@@ -259,7 +265,10 @@ mod tests {
     fn a_hosts_file_is_read_as_resolvers_read_it() {
         let text = "# comment\n; other\nsearch a.example. . b.example\n  nameserver 1.1.1.1 # x\nnameserver\noptions ndots:2 rotate\nsortlist x";
         let dns = Dns::parse(text);
-        assert_eq!(dns, Dns { servers: words("1.1.1.1"), searches: words("a.example b.example"), options: words("ndots:2 rotate") });
+        assert_eq!(
+            dns,
+            Dns { servers: words("1.1.1.1"), searches: words("a.example b.example"), options: words("ndots:2 rotate") }
+        );
         assert_eq!(Dns::parse(&dns.to_text()), dns);
         assert_eq!(Dns::parse(""), Dns::default());
         assert_eq!(Dns::default().to_text(), "");

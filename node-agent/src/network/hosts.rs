@@ -25,10 +25,8 @@ pub fn host_name(pod: &Pod, cluster_domain: &str, node_hostname: &str) -> HostNa
         let name = cut(&name);
         return HostName { kernel: name.clone(), name, domain: String::new() };
     }
-    let name = spec
-        .and_then(|spec| text(spec.hostname.as_ref()))
-        .or_else(|| pod.metadata.name.clone())
-        .unwrap_or_default();
+    let name =
+        spec.and_then(|spec| text(spec.hostname.as_ref())).or_else(|| pod.metadata.name.clone()).unwrap_or_default();
     let name = cut(&name);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let domain = spec
@@ -81,7 +79,8 @@ fn alias_lines(aliases: &[HostAlias]) -> String {
     if aliases.is_empty() {
         return String::new();
     }
-    let line = |alias: &HostAlias| format!("{}\t{}\n", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
+    let line =
+        |alias: &HostAlias| format!("{}\t{}\n", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
     format!("\n# Entries added by HostAliases.\n{}", aliases.iter().map(line).collect::<String>())
 }
 
@@ -95,11 +94,8 @@ mod tests {
     fn named(name: &str, change: impl FnOnce(&mut PodSpec)) -> HostName {
         let mut spec = PodSpec::default();
         change(&mut spec);
-        let metadata = ObjectMeta {
-            name: Some(name.to_owned()),
-            namespace: Some("shop".to_owned()),
-            ..ObjectMeta::default()
-        };
+        let metadata =
+            ObjectMeta { name: Some(name.to_owned()), namespace: Some("shop".to_owned()), ..ObjectMeta::default() };
         host_name(&Pod { metadata, spec: Some(spec), status: None }, "cluster.local", "node-1")
     }
 
@@ -131,8 +127,10 @@ mod tests {
 
     #[test]
     fn the_hosts_file_is_the_kubelets() {
-        let host = HostName { name: "db".to_owned(), domain: "data.shop.svc.cluster.local".to_owned(), kernel: String::new() };
-        let aliases = [HostAlias { ip: "1.2.3.4".to_owned(), hostnames: Some(vec!["foo".to_owned(), "bar".to_owned()]) }];
+        let host =
+            HostName { name: "db".to_owned(), domain: "data.shop.svc.cluster.local".to_owned(), kernel: String::new() };
+        let aliases =
+            [HostAlias { ip: "1.2.3.4".to_owned(), hostnames: Some(vec!["foo".to_owned(), "bar".to_owned()]) }];
         let want = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
             fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n\
             10.0.0.2\tdb.data.shop.svc.cluster.local\tdb\n\n# Entries added by HostAliases.\n1.2.3.4\tfoo\tbar\n";

@@ -90,7 +90,9 @@ mod tests {
         let mut entries = Ledger::open(dir.path().join("addresses")).unwrap().entries().unwrap();
         entries.sort_by_key(|(address, _)| *address);
         assert_eq!(entries[0], (a, Entry::Taken("pod-a".to_owned())));
-        assert!(matches!(entries[1], (address, Entry::Resting(since)) if address == b && since > Timestamp::UNIX_EPOCH));
+        assert!(
+            matches!(entries[1], (address, Entry::Resting(since)) if address == b && since > Timestamp::UNIX_EPOCH)
+        );
         assert_eq!(entries.len(), 2);
     }
 

@@ -88,10 +88,7 @@ async fn wire_inside(range: Cidr) -> Result<(), LinkError> {
     pods.route(local, Some((range.base(), range.prefix())), None, range).await?;
     // The host's own end lies in the range and is not local here: the longer prefix wins within the table.
     let width = if range.base().is_ipv4() { 32 } else { 128 };
-    let host = RouteMessageBuilder::<IpAddr>::new()
-        .table_id(LOCAL_TABLE)
-        .output_interface(link)
-        .onlink();
+    let host = RouteMessageBuilder::<IpAddr>::new().table_id(LOCAL_TABLE).output_interface(link).onlink();
     pods.route(host, Some((range.gateway(), width)), Some(hop(range)), range).await?;
     let everything_else = RouteMessageBuilder::<IpAddr>::new().output_interface(link).onlink();
     pods.route(everything_else, None, Some(hop(range)), range).await?;
@@ -163,10 +160,8 @@ impl Netlink {
     async fn make_pair(&self, pods: &Path) -> Result<(), LinkError> {
         let error = |source| LinkError::Netlink { operation: format!("make link {HOST_LINK}"), source };
         let namespace = File::open(pods).map_err(LinkError::Socket)?;
-        let peer = LinkUnspec::new_with_name(PODS_LINK)
-            .address(PODS_MAC.to_vec())
-            .setns_by_fd(namespace.as_raw_fd())
-            .build();
+        let peer =
+            LinkUnspec::new_with_name(PODS_LINK).address(PODS_MAC.to_vec()).setns_by_fd(namespace.as_raw_fd()).build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(HOST_LINK)
             .address(HOST_MAC.to_vec())

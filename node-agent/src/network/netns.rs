@@ -32,13 +32,14 @@ pub(super) fn ensure(path: &Path) -> Result<(), NetnsError> {
     }
     File::create(path).map_err(error("make file for"))?;
     thread::scope(|scope| {
-        scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            rustix::mount::mount_bind("/proc/thread-self/ns/net", path)?;
-            Ok::<_, io::Error>(())
-        })
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
+        scope
+            .spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)?;
+                rustix::mount::mount_bind("/proc/thread-self/ns/net", path)?;
+                Ok::<_, io::Error>(())
+            })
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
     })
     .map_err(error("make"))
 }

@@ -140,7 +140,10 @@ mod tests {
         assert_eq!(pool.allocate("a", at(0)), Ok(ip("10.0.0.2")));
         assert_eq!(pool.free("a", at(10)), Some(ip("10.0.0.2")));
         let error = pool.allocate("b", at(69)).unwrap_err();
-        assert_eq!(error.to_string(), "no free address in 10.0.0.0/30: 0 are taken and 1 were freed less than 60 s ago");
+        assert_eq!(
+            error.to_string(),
+            "no free address in 10.0.0.0/30: 0 are taken and 1 were freed less than 60 s ago"
+        );
         assert_eq!(pool.allocate("b", at(70)), Ok(ip("10.0.0.2")));
     }
 

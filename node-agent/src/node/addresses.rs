@@ -35,7 +35,8 @@ pub(super) async fn of_node(config: &NodeConfig, api_server: &str) -> Result<Vec
         return Ok(config.ips.clone());
     }
     // Addresses for documentation: nobody's, so only the default route leads there. Nothing is sent.
-    let outside: [IpAddr; 2] = [Ipv4Addr::new(198, 51, 100, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    let outside: [IpAddr; 2] =
+        [Ipv4Addr::new(198, 51, 100, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
     for target in outside {
         if let Ok(source) = source_towards(SocketAddr::new(target, 9)).await {
             return Ok(vec![source]);
@@ -67,7 +68,9 @@ async fn ours(ip: IpAddr) -> Result<(), AddressError> {
     if ip.is_multicast() {
         return refuse("it is a multicast address");
     }
-    if let IpAddr::V4(v4) = ip && v4.is_link_local() {
+    if let IpAddr::V4(v4) = ip
+        && v4.is_link_local()
+    {
         return refuse("it is link-local");
     }
     match UdpSocket::bind((ip, 0)).await {

@@ -139,7 +139,12 @@ impl Threshold {
     pub fn of(self, capacity: u64) -> u64 {
         match self {
             Self::Amount(amount) => amount,
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of bytes, and a byte does not matter")]
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of bytes, and a byte does not matter"
+            )]
             Self::Percent(percent) => (capacity as f64 * percent / 100.0) as u64,
         }
     }

@@ -5,7 +5,7 @@ use samara_core::quantity::Amount;
 use samara_core::resources::ResourceList;
 
 use super::own::Reports;
-use super::{EvictionHard, NodeConfig, HostError, OwnNode, host};
+use super::{EvictionHard, HostError, NodeConfig, OwnNode, host};
 
 /// Measured now.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +19,8 @@ pub(super) struct Measured {
 /// Everything the status tells.
 pub(super) fn gather(node: &OwnNode, reports: &Reports) -> Result<NodeFacts, HostError> {
     let machine = node.machine();
-    let measured = Measured { cpus: machine.cpus(), memory: machine.memory()?, disk: machine.disk()?, pids: machine.pids()? };
+    let measured =
+        Measured { cpus: machine.cpus(), memory: machine.memory()?, disk: machine.disk()?, pids: machine.pids()? };
     let config = node.config();
     Ok(NodeFacts {
         name: node.name().to_owned(),
@@ -75,7 +76,9 @@ fn health(config: &NodeConfig, measured: &Measured, reports: &Reports) -> Health
         disk_pressure: hard.nodefs_available.is_crossed(measured.disk.available, measured.disk.total)
             || hard.imagefs_available.is_crossed(measured.disk.available, measured.disk.total)
             || hard.nodefs_inodes_free.is_crossed(measured.disk.inodes_free, measured.disk.inodes),
-        pid_pressure: hard.pid_available.is_crossed(measured.pids.max.saturating_sub(measured.pids.used), measured.pids.max),
+        pid_pressure: hard
+            .pid_available
+            .is_crossed(measured.pids.max.saturating_sub(measured.pids.used), measured.pids.max),
     }
 }
 
@@ -110,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_must_stay_free_is_reserved_beside_what_is_configured() {
-        let configured = ResourceList::from([("cpu".into(), Amount::units(1)), ("memory".into(), Amount::bytes(1 << 30))]);
+        let configured =
+            ResourceList::from([("cpu".into(), Amount::units(1)), ("memory".into(), Amount::bytes(1 << 30))]);
         let config = NodeConfig { reserved: configured, ..NodeConfig::default() };
         let expected = [("cpu", 1), ("ephemeral-storage", 100 << 20), ("memory", (1 << 30) + (100 << 20))];
         assert_eq!(values(&reserved(&config, &measured())), expected);

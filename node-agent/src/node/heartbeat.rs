@@ -64,13 +64,20 @@ async fn post(node: &OwnNode, nodes: &Api<Node>, posted_at: &mut Option<Timestam
     for attempt in 0..ATTEMPTS {
         match try_post(node, nodes, attempt, posted_at).await {
             Ok(()) => return,
-            Err(error) => tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), attempt, "node status not posted"),
+            Err(error) => {
+                tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), attempt, "node status not posted")
+            }
         }
         tokio::time::sleep(BETWEEN_ATTEMPTS).await;
     }
 }
 
-async fn try_post(node: &OwnNode, nodes: &Api<Node>, attempt: u32, posted_at: &mut Option<Timestamp>) -> Result<(), StatusError> {
+async fn try_post(
+    node: &OwnNode,
+    nodes: &Api<Node>,
+    attempt: u32,
+    posted_at: &mut Option<Timestamp>,
+) -> Result<(), StatusError> {
     // The first attempt trusts what the watch saw; the others ask.
     let previous = match (attempt, node.object()) {
         (0, Some(object)) => object,

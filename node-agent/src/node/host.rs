@@ -136,7 +136,11 @@ impl Machine {
         let swap = self.memory()?.swap_total;
         Ok(NodeSystemInfo {
             machine_id: self.first_of(&["etc/machine-id", "var/lib/dbus/machine-id"]),
-            system_uuid: self.first_of(&["sys/class/dmi/id/product_uuid", "proc/device-tree/vm,uuid", "etc/machine-id"]),
+            system_uuid: self.first_of(&[
+                "sys/class/dmi/id/product_uuid",
+                "proc/device-tree/vm,uuid",
+                "etc/machine-id",
+            ]),
             boot_id: self.first_of(&["proc/sys/kernel/random/boot_id"]),
             kernel_version: kernel.release().to_string_lossy().into_owned(),
             os_image: os_image(&read(&self.path("etc/os-release")).unwrap_or_default()),
@@ -160,14 +164,17 @@ impl Machine {
 
     /// The first of the files that says something. A small board has none: that is no reason not to join.
     fn first_of(&self, files: &[&str]) -> String {
-        let said = |file: &&str| fs::read_to_string(self.path(file)).ok().map(|text| text.trim_matches(['\0', '\n', ' ']).to_owned());
+        let said = |file: &&str| {
+            fs::read_to_string(self.path(file)).ok().map(|text| text.trim_matches(['\0', '\n', ' ']).to_owned())
+        };
         files.iter().filter_map(said).find(|text| !text.is_empty()).unwrap_or_default()
     }
 }
 
 /// Measures the file system that holds `path`.
 fn disk(path: &Path) -> Result<Disk, HostError> {
-    let stat = rustix::fs::statvfs(path).map_err(|error| HostError::Disk { path: path.to_owned(), source: error.into() })?;
+    let stat =
+        rustix::fs::statvfs(path).map_err(|error| HostError::Disk { path: path.to_owned(), source: error.into() })?;
     Ok(Disk {
         total: stat.f_blocks.saturating_mul(stat.f_frsize),
         available: stat.f_bavail.saturating_mul(stat.f_frsize),
@@ -214,7 +221,10 @@ mod tests {
 
     #[test]
     fn memory_is_read_in_bytes() {
-        let (_dir, machine) = machine(&[("proc/meminfo", "MemTotal:       24593948 kB\nMemFree: 1 kB\nMemAvailable:   20 kB\nSwapTotal:  4 kB\n")]);
+        let (_dir, machine) = machine(&[(
+            "proc/meminfo",
+            "MemTotal:       24593948 kB\nMemFree: 1 kB\nMemAvailable:   20 kB\nSwapTotal:  4 kB\n",
+        )]);
         let expected = Memory { total: 24_593_948 * 1024, available: 20 * 1024, swap_total: 4096, swap_free: 0 };
         assert_eq!(machine.memory().expect("read"), expected);
     }

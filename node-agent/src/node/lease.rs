@@ -50,7 +50,8 @@ async fn renew(node: &OwnNode, leases: &Api<Lease>, held: &mut Option<Lease>) ->
             Err(error) => {
                 // Whatever it was, look at the server's before the next attempt.
                 *held = None;
-                let hopeless = matches!(&error, kube::Error::Api(status) if !status.is_conflict() && !status.is_not_found());
+                let hopeless =
+                    matches!(&error, kube::Error::Api(status) if !status.is_conflict() && !status.is_not_found());
                 last = Err(error);
                 if hopeless {
                     break;
@@ -68,7 +69,8 @@ async fn try_renew(node: &OwnNode, leases: &Api<Lease>, held: &Option<Lease>) ->
     };
     let object = node.object();
     let uid = object.as_ref().and_then(|node| node.metadata.uid.as_deref());
-    let wanted = samara_core::node::lease(node.name(), uid, existing.as_ref(), node.config().lease_seconds, Timestamp::now());
+    let wanted =
+        samara_core::node::lease(node.name(), uid, existing.as_ref(), node.config().lease_seconds, Timestamp::now());
     match existing {
         Some(_) => leases.replace(node.name(), &PostParams::default(), &wanted).await,
         None => leases.create(&PostParams::default(), &wanted).await,

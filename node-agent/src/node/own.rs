@@ -39,9 +39,21 @@ pub(super) struct Reports {
 impl OwnNode {
     /// Looks at the machine; not registered yet. `api_server` is asked for nothing: the route to it tells our address
     /// when there is no default route.
-    pub async fn new(name: String, config: NodeConfig, machine: host::Machine, api_server: &str) -> Result<Self, NodeError> {
+    pub async fn new(
+        name: String,
+        config: NodeConfig,
+        machine: host::Machine,
+        api_server: &str,
+    ) -> Result<Self, NodeError> {
         let addresses = addresses::of_node(&config, api_server).await?;
-        let inner = Inner { name, config, machine, addresses, object: watch::Sender::new(None), reports: watch::Sender::default() };
+        let inner = Inner {
+            name,
+            config,
+            machine,
+            addresses,
+            object: watch::Sender::new(None),
+            reports: watch::Sender::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -110,7 +122,10 @@ pub(super) async fn watch(node: &OwnNode, nodes: &kube::Api<Node>) {
         match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => node.observe(Arc::new(object)),
             Ok(watcher::Event::Delete(_)) => {
-                tracing::warn!(node = node.name(), "our Node object was deleted: pods go on; restart the agent to register again");
+                tracing::warn!(
+                    node = node.name(),
+                    "our Node object was deleted: pods go on; restart the agent to register again"
+                );
             }
             Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
             Err(error) => tracing::warn!(%error, "watching our Node object"),

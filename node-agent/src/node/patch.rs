@@ -37,7 +37,10 @@ pub(super) fn status(old: &NodeStatus, new: &NodeStatus) -> Value {
 }
 
 fn object(had: &Map<String, Value>, wanted: &Map<String, Value>) -> Map<String, Value> {
-    let changed = wanted.iter().filter(|(key, value)| had.get(*key) != Some(value)).map(|(key, value)| (key.clone(), value.clone()));
+    let changed = wanted
+        .iter()
+        .filter(|(key, value)| had.get(*key) != Some(value))
+        .map(|(key, value)| (key.clone(), value.clone()));
     let gone = had.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key.clone(), Value::Null));
     changed.chain(gone).collect()
 }
@@ -61,7 +64,10 @@ mod tests {
 
     fn base() -> NodeStatus {
         NodeStatus {
-            capacity: Some(BTreeMap::from([("cpu".into(), Quantity("2".into())), ("memory".into(), Quantity("1Gi".into()))])),
+            capacity: Some(BTreeMap::from([
+                ("cpu".into(), Quantity("2".into())),
+                ("memory".into(), Quantity("1Gi".into())),
+            ])),
             addresses: Some(vec![address("InternalIP", "10.0.0.1"), address("Hostname", "a")]),
             ..Default::default()
         }
@@ -87,14 +93,16 @@ mod tests {
     fn addresses_are_replaced_as_a_whole() {
         let mut new = base();
         new.addresses = Some(vec![address("InternalIP", "10.0.0.2")]);
-        let expected = json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.2"}, {"$patch": "replace"}]}});
+        let expected =
+            json!({"status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.2"}, {"$patch": "replace"}]}});
         assert_eq!(status(&base(), &new), expected);
     }
 
     #[test]
     fn conditions_are_merged() {
         let mut new = base();
-        new.conditions = Some(vec![NodeCondition { type_: "Ready".into(), status: "True".into(), ..Default::default() }]);
+        new.conditions =
+            Some(vec![NodeCondition { type_: "Ready".into(), status: "True".into(), ..Default::default() }]);
         assert_eq!(status(&base(), &new), json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
     }
 

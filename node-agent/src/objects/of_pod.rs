@@ -35,7 +35,9 @@ impl PodObjects {
             objects: objects.clone(),
             pod: pod.clone(),
             service_account: service_account.unwrap_or_else(|| "default".to_owned()),
-            config_maps: config_maps.map(|name| (name.clone(), objects.config_maps.subscribe(&pod.namespace, &name))).collect(),
+            config_maps: config_maps
+                .map(|name| (name.clone(), objects.config_maps.subscribe(&pod.namespace, &name)))
+                .collect(),
             secrets: secrets.map(|name| (name.clone(), objects.secrets.subscribe(&pod.namespace, &name))).collect(),
             tokens: token_requests(spec).into_iter().map(|(_, request)| (request, None)).collect(),
         }
@@ -77,8 +79,10 @@ impl PodObjects {
 
     /// Waits until one of the objects changes.
     pub async fn changed(&mut self) {
-        let config_maps = self.config_maps.values_mut().map(|one| Box::pin(one.changed()) as futures::future::BoxFuture<'_, ()>);
-        let secrets = self.secrets.values_mut().map(|one| Box::pin(one.changed()) as futures::future::BoxFuture<'_, ()>);
+        let config_maps =
+            self.config_maps.values_mut().map(|one| Box::pin(one.changed()) as futures::future::BoxFuture<'_, ()>);
+        let secrets =
+            self.secrets.values_mut().map(|one| Box::pin(one.changed()) as futures::future::BoxFuture<'_, ()>);
         let all: Vec<_> = config_maps.chain(secrets).collect();
         if all.is_empty() {
             return std::future::pending().await;

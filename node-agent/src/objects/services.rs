@@ -62,7 +62,10 @@ impl Services {
                     self.take(event, &mut initial);
                 }
                 Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "services are not followed; trying again");
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "services are not followed; trying again"
+                    );
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(LAST_RETRY);
                 }

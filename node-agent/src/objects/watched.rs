@@ -69,7 +69,13 @@ impl<K> Debug for Subscription<K> {
 
 impl<K> Watched<K>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug
+        + Send
+        + Sync
+        + 'static,
 {
     pub(super) fn new(client: Client, kind: &'static str) -> Self {
         Self(Arc::new(Shared { client, kind, entries: Mutex::default() }))

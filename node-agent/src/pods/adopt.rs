@@ -68,7 +68,10 @@ async fn began(task: &Task) -> Option<Timestamp> {
         Ok(Status::Running | Status::Stopped | Status::Paused) => Timestamp::from_nanosecond(created_at.into()).ok(),
         Ok(Status::Created | Status::Unknown) | Err(ShimError::NotFound { .. }) => None,
         Err(error) => {
-            warn!(error = &error as &dyn std::error::Error, "the state of a container is not known; taking it as running");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the state of a container is not known; taking it as running"
+            );
             Timestamp::from_nanosecond(created_at.into()).ok()
         }
     }
@@ -112,7 +115,9 @@ pub(super) fn remove_leftovers(context: &Context, known: &HashSet<Arc<str>>) {
     let known: HashSet<String> = known.iter().map(ToString::to_string).collect();
     let bundles = fs::read_dir(context.layout.bundles()).into_iter().flatten().flatten();
     let with_bundles = bundles.filter_map(|entry| entry.file_name().into_string().ok());
-    if let Err(error) = context.network.release_all_but(&known.into_iter().chain(with_bundles).collect(), Timestamp::now()) {
+    if let Err(error) =
+        context.network.release_all_but(&known.into_iter().chain(with_bundles).collect(), Timestamp::now())
+    {
         warn!(error = &error as &dyn std::error::Error, "addresses of pods that are gone could not be freed");
     }
 }

@@ -129,9 +129,11 @@ async fn report_network(network: Network, node: OwnNode, shutdown: CancellationT
     loop {
         let health = match &*state.borrow_and_update() {
             NetworkState::Ready => Ok(()),
-            NetworkState::NoPodCidr => Err("pods have no network: the Node has no spec.podCIDR (kube-controller-manager \
+            NetworkState::NoPodCidr => {
+                Err("pods have no network: the Node has no spec.podCIDR (kube-controller-manager \
                  gives one with --allocate-node-cidrs and --cluster-cidr)"
-                .to_owned()),
+                    .to_owned())
+            }
             NetworkState::Failed(message) => Err(format!("pods have no network: {message}")),
         };
         node.report("network", health);

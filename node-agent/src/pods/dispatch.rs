@@ -14,12 +14,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span, warn};
 
+use super::PodRef;
 use super::adopt::{self, remove_orphan};
 use super::context::Context;
 use super::table::{Cell, Pods};
 use super::watch::Change;
 use super::worker::Worker;
-use super::PodRef;
 use crate::shims::{Adoptable, Record};
 
 /// What a worker is to bring about. The newest is the only one that counts.

@@ -12,7 +12,12 @@ const OUTPUT_BYTES: usize = 2048;
 const OUTPUT_LINES: usize = 80;
 
 /// The message, if there is one. `log` gives the end of the log file, and is asked only when the policy falls back to it.
-pub(super) fn message(file: &[u8], policy: Option<&str>, exit_code: i32, log: impl FnOnce() -> Vec<u8>) -> Option<String> {
+pub(super) fn message(
+    file: &[u8],
+    policy: Option<&str>,
+    exit_code: i32,
+    log: impl FnOnce() -> Vec<u8>,
+) -> Option<String> {
     let text = match (file.is_empty(), policy) {
         (true, Some("FallbackToLogsOnError")) if exit_code != 0 => end_of_output(&log()),
         (_, _) => file.to_vec(),

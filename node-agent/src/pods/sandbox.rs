@@ -14,7 +14,7 @@ use samara_core::resources::ResourceList;
 use samara_core::volumes::Sources;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tracing::{debug_span, Instrument as _, info, warn};
+use tracing::{Instrument as _, debug_span, info, warn};
 
 use super::PodRef;
 use super::context::Context;
@@ -70,7 +70,10 @@ impl SandboxError {
         match self {
             Self::Network(error) => match error {
                 NetworkError::NotReady(_) => Event::warning(reason::NETWORK_NOT_READY, error.to_string()),
-                other @ (NetworkError::Exhausted(_) | NetworkError::Ledger(_) | NetworkError::Link(_) | NetworkError::Cidr(_)) => {
+                other @ (NetworkError::Exhausted(_)
+                | NetworkError::Ledger(_)
+                | NetworkError::Link(_)
+                | NetworkError::Cidr(_)) => {
                     let text = format!("Failed to create pod sandbox: {other}");
                     Event::warning(reason::FAILED_CREATE_POD_SANDBOX, text)
                 }

@@ -23,9 +23,9 @@ use tracing::{Instrument as _, debug_span, info};
 use super::PodRef;
 use super::context::Context;
 use super::happened::{Happened, Started};
+use super::logs;
 use super::sandbox::Sandbox;
 use super::worker::container;
-use super::logs;
 use crate::images::{Ready, Wish};
 use crate::shims::{Record, Task, write_bundle};
 
@@ -155,12 +155,7 @@ async fn image(
     let wanted = samara_core::volumes::references(&start.pod).image_pull_secrets;
     let secrets = secrets.iter().filter(|(name, _)| wanted.contains(*name));
     let secrets = secrets.map(|(name, fetched)| (name.clone(), fetched.clone())).collect();
-    let wish = Wish {
-        pod_uid: &start.pod_ref.uid,
-        container,
-        secrets: &secrets,
-        record: &|event| start.record(event),
-    };
+    let wish = Wish { pod_uid: &start.pod_ref.uid, container, secrets: &secrets, record: &|event| start.record(event) };
     let ensured = start.context.images.ensure(wish).instrument(debug_span!("image"));
     tokio::select! {
         () = start.call_off.cancelled() => Err(NotStarted::CalledOff),
@@ -238,9 +233,8 @@ async fn run(
     let terminal = container.tty == Some(true);
     let stderr = if terminal { String::new() } else { output.clone() };
     let standard = Standard { stdin, stdout: output, stderr, terminal };
-    let rootfs = rootfs(start, image, record).map_err(|error| {
-        NotStarted::because(waiting::CREATE_CONTAINER_ERROR, error, RETRY)
-    })?;
+    let rootfs = rootfs(start, image, record)
+        .map_err(|error| NotStarted::because(waiting::CREATE_CONTAINER_ERROR, error, RETRY))?;
     let created = task.create(rootfs, standard).instrument(debug_span!("create")).await;
     created.map_err(|error| NotStarted::because(waiting::CREATE_CONTAINER_ERROR, said(&error), RETRY))?;
     if start.call_off.is_cancelled() {
@@ -252,9 +246,9 @@ async fn run(
     start.record(events::started());
     crate::metrics::agent().container_started(record.init);
     record.started_at = Some(Timestamp::now());
-    record.write(task.bundle().dir()).map_err(|error| {
-        NotStarted::because(waiting::RUN_CONTAINER_ERROR, text(&error), RETRY)
-    })?;
+    record
+        .write(task.bundle().dir())
+        .map_err(|error| NotStarted::because(waiting::RUN_CONTAINER_ERROR, text(&error), RETRY))?;
     info!(container = record.name, attempt = record.attempt, id = record.id, "container started");
     Ok(())
 }

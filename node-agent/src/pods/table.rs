@@ -10,8 +10,8 @@ use samara_core::pod::ContainerState;
 use samara_shim_client::Shim;
 use tokio::sync::mpsc;
 
-use super::dispatch::Evict;
 use super::PodRef;
+use super::dispatch::Evict;
 use crate::metrics;
 use crate::server::workloads::{Process, Workloads};
 use crate::shims::Task;
@@ -134,7 +134,13 @@ impl Workloads for Pods {
             ContainerState::Running(_) => {
                 let shim: Shim = running.task.front().connected()?;
                 let bundle = running.task.bundle().clone();
-                Some(Process { shim, id: running.task.id().to_owned(), attempt: running.attempt, bundle, log: running.log })
+                Some(Process {
+                    shim,
+                    id: running.task.id().to_owned(),
+                    attempt: running.attempt,
+                    bundle,
+                    log: running.log,
+                })
             }
             ContainerState::Created | ContainerState::Exited(_) => None,
         }

@@ -97,7 +97,9 @@ async fn ask(target: &Target, headers: &[(String, String)], timeout: Duration) -
     let request = target.request(headers).map_err(|error| Tried::failure(named(error.to_string())))?;
     let stream = tcp::connect(&target.host, target.port, timeout).await.map_err(|tried| match tried.result {
         ProbeResult::Failure { output } => Tried { result: ProbeResult::Failure { output: named(output) }, ..tried },
-        result @ (ProbeResult::Success | ProbeResult::Warning { .. } | ProbeResult::Unknown { .. }) => Tried::of(result),
+        result @ (ProbeResult::Success | ProbeResult::Warning { .. } | ProbeResult::Unknown { .. }) => {
+            Tried::of(result)
+        }
     })?;
     let sent = match target.scheme {
         Scheme::Http => send(stream, request).await.map_err(|error| error.to_string()),
@@ -267,7 +269,9 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = silent.local_addr().unwrap().port();
         let tried = probe(&handler(port, &[]), Duration::from_millis(50)).await;
-        let want = format!("Get \"http://127.0.0.1:{port}/healthz?x=1\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
+        let want = format!(
+            "Get \"http://127.0.0.1:{port}/healthz?x=1\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        );
         assert_eq!(tried, Tried::failure(want));
 
         let (port, _) = server(vec!["this is no answer\r\n\r\n".to_owned()]).await;

@@ -151,7 +151,13 @@ impl Bound {
     }
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, tls: Option<TlsAcceptor>, router: Router, shutdown: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let _without = stream.set_nodelay(true);
     let peer = Peer { certificates: Arc::default(), address: Some(address) };
     let Some(tls) = tls else {

@@ -56,7 +56,11 @@ fn register_now(registry: &mut Registry, node_name: &str, workloads: &dyn Worklo
     registry.register("kubelet_running_containers", "Number of containers currently running", states);
     for (name, help, value) in [
         ("kubelet_running_pods", "Number of pods that have a running pod sandbox", pods),
-        ("kubelet_working_pods", "Number of pods the kubelet is actually running, broken down by lifecycle phase", desired),
+        (
+            "kubelet_working_pods",
+            "Number of pods the kubelet is actually running, broken down by lifecycle phase",
+            desired,
+        ),
     ] {
         let gauge = Gauge::<i64>::default();
         gauge.set(value);

@@ -8,8 +8,8 @@ pub mod access;
 mod config;
 mod health;
 mod listener;
-mod metrics;
 pub mod logs;
+mod metrics;
 mod pods;
 mod reply;
 mod routes;
@@ -67,7 +67,11 @@ pub enum ServerError {
 
 /// Binds both addresses and serves until `shutdown`. Returns as soon as requests are accepted, with a future that ends
 /// when the last one is done.
-pub async fn start(config: ServerConfig, parts: Parts, shutdown: CancellationToken) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
+pub async fn start(
+    config: ServerConfig,
+    parts: Parts,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static, ServerError> {
     streaming::clean_up(&parts.run_dir);
     let guard = access::Guard::new(&config, &parts)?;
     let router = routes::router(Arc::new(parts.clone()), guard);

@@ -50,7 +50,9 @@ fn shown(pod: &Pod, containers: Vec<Container>) -> Pod {
 fn list(pods: &[Arc<Pod>]) -> Response {
     let items: Result<Vec<_>, _> = pods.iter().map(|pod| serde_json::to_value(&**pod)).collect();
     match items {
-        Ok(items) => reply::json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}).to_string()),
+        Ok(items) => {
+            reply::json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}).to_string())
+        }
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }

@@ -14,7 +14,9 @@ pub trait Workloads: Send + Sync + 'static {
 
     /// One of them.
     fn pod(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let is_it = |pod: &Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name);
+        let is_it = |pod: &Arc<Pod>| {
+            pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
+        };
         self.pods().into_iter().find(is_it)
     }
 

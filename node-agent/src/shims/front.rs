@@ -83,7 +83,9 @@ impl Front {
         loop {
             match self.connect().await {
                 Ok(connection) => return connection,
-                Err(error) => warn!(front = self.number, error = &error as &dyn std::error::Error, "front cannot be reached"),
+                Err(error) => {
+                    warn!(front = self.number, error = &error as &dyn std::error::Error, "front cannot be reached")
+                }
             }
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(LAST_RETRY);

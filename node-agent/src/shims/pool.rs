@@ -189,10 +189,9 @@ impl Assignment {
             return *number;
         }
         let with_room = self.counts.iter().filter(|(_, count)| **count < most);
-        with_room.max_by_key(|(number, count)| (**count, std::cmp::Reverse(**number))).map_or_else(
-            || self.next_number(),
-            |(number, _)| *number,
-        )
+        with_room
+            .max_by_key(|(number, count)| (**count, std::cmp::Reverse(**number)))
+            .map_or_else(|| self.next_number(), |(number, _)| *number)
     }
 
     fn put(&mut self, pod: &Arc<str>, number: u32) {

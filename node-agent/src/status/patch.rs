@@ -5,14 +5,8 @@ use samara_core::reasons::condition::TERMINATION_BY_KUBELET;
 use serde_json::{Value, json};
 
 /// Conditions that the node owns (kubelet: `types/pod_status.go`). `PodScheduled` is the scheduler's.
-const OWN: [&str; 6] = [
-    "PodReadyToStartContainers",
-    "Initialized",
-    "Ready",
-    "ContainersReady",
-    "PodResizePending",
-    "PodResizeInProgress",
-];
+const OWN: [&str; 6] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizePending", "PodResizeInProgress"];
 /// Texts that a later status may be without: a merge would keep them, a `null` takes them away.
 const FADING: [&str; 2] = ["reason", "message"];
 

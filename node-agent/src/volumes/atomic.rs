@@ -171,7 +171,8 @@ mod tests {
         assert!(!seen_before.exists());
         assert_eq!(names(dir.path()), ["..data", "b", "c"]);
         assert_eq!(fs::read_to_string(dir.path().join("b")).unwrap(), "2");
-        let sets = fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_type().unwrap().is_dir()).count();
+        let sets =
+            fs::read_dir(dir.path()).unwrap().filter(|e| e.as_ref().unwrap().file_type().unwrap().is_dir()).count();
         assert_eq!(sets, 1);
     }
 

@@ -62,10 +62,8 @@ impl PodVolumes {
         }
         match dir.exists() {
             true => Ok(()),
-            false => directory::make(&dir, 0o750).map_err(|error| VolumeFailure {
-                volume: "pod directory".to_owned(),
-                message: error.text(),
-            }),
+            false => directory::make(&dir, 0o750)
+                .map_err(|error| VolumeFailure { volume: "pod directory".to_owned(), message: error.text() }),
         }
     }
 
@@ -283,7 +281,8 @@ mod tests {
         let pod = pod(vec![empty_dir("logs")]);
         scene.set_up(&pod).unwrap();
         let wish = VolumeMount { sub_path_expr: Some("$(POD)/x".to_owned()), ..mount("logs", "/logs") };
-        let mounts = scene.volumes.mounts(&pod, &container(vec![wish]), 0, &|text| text.replace("$(POD)", "web-1")).unwrap();
+        let mounts =
+            scene.volumes.mounts(&pod, &container(vec![wish]), 0, &|text| text.replace("$(POD)", "web-1")).unwrap();
         fs::write(mounts[0].source.join("f"), "1").unwrap();
         let inside = scene.dir.path().join("root/pods/uid-1/volumes/kubernetes.io~empty-dir/logs/web-1/x/f");
         assert_eq!(fs::read_to_string(inside).unwrap(), "1");
@@ -302,7 +301,8 @@ mod tests {
         let source = HostPathVolumeSource { path: "/proc/version".to_owned(), type_: Some("Directory".to_owned()) };
         let volume = Volume { name: "v".to_owned(), host_path: Some(source), ..Volume::default() };
         let error = scene.set_up(&pod(vec![volume])).unwrap_err();
-        let want = "MountVolume.SetUp failed for volume \"v\" : hostPath type check failed: /proc/version is not a directory";
+        let want =
+            "MountVolume.SetUp failed for volume \"v\" : hostPath type check failed: /proc/version is not a directory";
         assert_eq!(error.to_string(), want);
     }
 

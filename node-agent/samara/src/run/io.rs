@@ -23,7 +23,8 @@ impl Streams {
     pub(crate) fn make(dir: &Path, interactive: bool) -> Result<Self> {
         let fifo = |name: &str| -> Result<PathBuf> {
             let path = dir.join(name);
-            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).with_context(|| format!("make the fifo {}", path.display()))?;
+            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR)
+                .with_context(|| format!("make the fifo {}", path.display()))?;
             Ok(path)
         };
         Ok(Self {

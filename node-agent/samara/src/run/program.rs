@@ -45,7 +45,7 @@ impl Program {
                 // The image is the program; its name is all it needs.
                 (Content::Module { .. }, true) => {
                     vec![image.reference.repository().rsplit('/').next().unwrap_or_default().to_owned()]
-                },
+                }
                 _ => image.config.entrypoint.clone(),
             },
         }

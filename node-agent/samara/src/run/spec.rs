@@ -47,7 +47,8 @@ pub(super) fn spec(args: &RunArgs, program: &Program, id: &str) -> Result<Spec> 
         })
         .collect::<Result<Vec<_>>>()?;
 
-    let mut annotations_ = std::collections::HashMap::from([(annotations::HTTP_PORT.to_owned(), args.port.to_string())]);
+    let mut annotations_ =
+        std::collections::HashMap::from([(annotations::HTTP_PORT.to_owned(), args.port.to_string())]);
     annotations_.extend(program.annotations());
     Ok(SpecBuilder::default()
         .version("1.2.0")
@@ -117,7 +118,8 @@ fn variable(text: &str, here: impl Fn(&str) -> Option<String>) -> Result<String>
         Some(("", _)) => bail!("--env {text}: the name is empty"),
         Some(_) => Ok(text.to_owned()),
         None => {
-            let value = here(text).with_context(|| format!("--env {text}: it has no value here; write {text}=VALUE"))?;
+            let value =
+                here(text).with_context(|| format!("--env {text}: it has no value here; write {text}=VALUE"))?;
             Ok(format!("{text}={value}"))
         }
     }

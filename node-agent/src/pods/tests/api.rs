@@ -78,7 +78,10 @@ impl FakeApi {
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
         if *self.away.lock().unwrap() {
-            return Ok(respond(StatusCode::SERVICE_UNAVAILABLE, &json!({ "kind": "Status", "code": 503, "message": "away" })));
+            return Ok(respond(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({ "kind": "Status", "code": 503, "message": "away" }),
+            ));
         }
         let last = path.rsplit('/').next().unwrap_or_default();
         Ok(match (&parts.method, last) {
@@ -98,13 +101,19 @@ impl FakeApi {
             (&Method::POST, "events") | (&Method::PATCH, _) => {
                 let text = |field: &str| sent[field].as_str().unwrap_or_default().to_owned();
                 self.told.send_modify(|told| told.events.push((text("reason"), text("message"))));
-                respond(StatusCode::CREATED, &json!({ "apiVersion": "v1", "kind": "Event", "metadata": {}, "involvedObject": {} }))
+                respond(
+                    StatusCode::CREATED,
+                    &json!({ "apiVersion": "v1", "kind": "Event", "metadata": {}, "involvedObject": {} }),
+                )
             }
             (&Method::DELETE, _) => {
                 assert_eq!(sent["gracePeriodSeconds"], 0);
                 assert_eq!(sent["preconditions"]["uid"], "uid-1");
                 self.told.send_modify(|told| told.deletes += 1);
-                respond(StatusCode::OK, &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" }))
+                respond(
+                    StatusCode::OK,
+                    &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" }),
+                )
             }
             (method, _) => panic!("unexpected {method} {path}?{query}"),
         })

@@ -9,8 +9,8 @@ use containerd_shim_protos::api;
 use containerd_shim_protos::shim_async::{Task as TaskApi, create_task};
 use samara_shim_client::bundle::{Bundle, ExitRecord};
 use tokio::sync::watch;
-use ttrpc::asynchronous::transport::Listener;
 use ttrpc::r#async::{Server, TtrpcContext};
+use ttrpc::asynchronous::transport::Listener;
 
 /// What guests do when they are asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +53,7 @@ impl FakeFront {
         let socket = dir.join("front.sock");
         drop(std::fs::remove_file(&socket));
         let listener = Listener::try_from(std::os::unix::net::UnixListener::bind(socket).unwrap()).unwrap();
-        let mut server =
-            Server::new().register_service(create_task(Arc::new(self.clone()))).add_listener(listener);
+        let mut server = Server::new().register_service(create_task(Arc::new(self.clone()))).add_listener(listener);
         server.start().await.unwrap();
         server
     }
@@ -113,7 +112,11 @@ fn not_found() -> ttrpc::Error {
 
 #[async_trait]
 impl TaskApi for FakeFront {
-    async fn create(&self, _: &TtrpcContext, request: api::CreateTaskRequest) -> ttrpc::Result<api::CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: api::CreateTaskRequest,
+    ) -> ttrpc::Result<api::CreateTaskResponse> {
         if let Some(text) = self.0.refuse.lock().unwrap().clone() {
             return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(ttrpc::Code::INVALID_ARGUMENT, text)));
         }

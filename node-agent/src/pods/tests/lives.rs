@@ -91,7 +91,8 @@ async fn a_crashed_container_is_started_again_and_then_waits() {
     scene.begin().await;
     scene.status("ready", is_ready).await;
     scene.front.end("app", 3);
-    let status = scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
+    let status =
+        scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
     assert_eq!(container(&status)["lastState"]["terminated"]["exitCode"], 3);
     scene.front.end("app", 4);
     let status = scene.status("back-off", |status| waiting(status) == "CrashLoopBackOff").await;
@@ -129,7 +130,8 @@ async fn a_worker_that_is_killed_is_followed_by_one_that_finds_everything_as_it_
     scene.change(|pod| pod.status = serde_json::from_value(before.clone()).unwrap());
     scene.begin().await;
     scene.front.end("app", 5);
-    let after = scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
+    let after =
+        scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
     assert_eq!(container(&after)["lastState"]["terminated"]["containerID"], container(&before)["containerID"]);
     assert_eq!(scene.calls(), ["create app", "start app", "delete app", "create app", "start app"]);
     assert_eq!(scene.registry.pulls(), 1);
@@ -156,7 +158,8 @@ async fn the_front_dies_and_the_pod_does_not() {
     scene.status("ready", is_ready).await;
     scene.replace_front().await;
     scene.front.end("app", 9);
-    let status = scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
+    let status =
+        scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
     assert_eq!(container(&status)["lastState"]["terminated"]["exitCode"], 9);
 }
 
@@ -217,11 +220,15 @@ async fn a_registry_that_is_down_is_named_and_tried_again_with_a_growing_delay()
     assert!(message.starts_with("Back-off pulling image \""), "{message}");
     scene.registry.set_down(false);
     scene.status("ready", is_ready).await;
-    scene.told("events", |told| {
-        let has = |reason: &str, text: &str| told.events.iter().any(|event| event.0 == reason && event.1.contains(text));
-        has("Failed", "Failed to pull image") && has("Failed", "Error: ErrImagePull") && has("BackOff", "Back-off pulling")
-    })
-    .await;
+    scene
+        .told("events", |told| {
+            let has =
+                |reason: &str, text: &str| told.events.iter().any(|event| event.0 == reason && event.1.contains(text));
+            has("Failed", "Failed to pull image")
+                && has("Failed", "Error: ErrImagePull")
+                && has("BackOff", "Back-off pulling")
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -237,7 +244,10 @@ async fn a_module_that_cannot_be_compiled_is_a_pull_error_with_the_compilers_wor
 
 #[tokio::test]
 async fn an_image_that_may_not_be_pulled_and_a_name_that_is_none_are_told_as_such() {
-    let table = [("ErrImageNeverPull", json!({ "imagePullPolicy": "Never" })), ("InvalidImageName", json!({ "image": "Not A Name" }))];
+    let table = [
+        ("ErrImageNeverPull", json!({ "imagePullPolicy": "Never" })),
+        ("InvalidImageName", json!({ "image": "Not A Name" })),
+    ];
     for (reason, change) in table {
         let mut scene = Scene::new(|pod| {
             let container = pod["spec"]["containers"][0].as_object_mut().unwrap();
@@ -266,7 +276,8 @@ async fn what_the_front_refuses_is_told_in_its_words_and_nothing_is_left_of_the_
 async fn init_containers_go_before_and_one_after_the_other() {
     let mut scene = Scene::new(|pod| {
         let image = pod["spec"]["containers"][0]["image"].clone();
-        pod["spec"]["initContainers"] = json!([{ "name": "first", "image": image }, { "name": "second", "image": image }]);
+        pod["spec"]["initContainers"] =
+            json!([{ "name": "first", "image": image }, { "name": "second", "image": image }]);
     })
     .await;
     scene.begin().await;
@@ -297,7 +308,13 @@ async fn readiness_follows_what_the_pod_answers_and_the_first_try_comes_when_it_
     drop(listener);
     let status = scene.status("not ready", |status| !is_ready(status)).await;
     assert_eq!(container(&status)["started"], true);
-    scene.told("event", |told| told.events.iter().any(|(reason, text)| reason == "Unhealthy" && text.starts_with("Readiness probe failed: "))).await;
+    scene
+        .told("event", |told| {
+            told.events
+                .iter()
+                .any(|(reason, text)| reason == "Unhealthy" && text.starts_with("Readiness probe failed: "))
+        })
+        .await;
     assert_eq!(scene.calls(), ["create app", "start app"]);
 }
 
@@ -340,7 +357,11 @@ async fn a_post_start_hook_that_fails_ends_the_container() {
     .await;
     scene.begin().await;
     scene.asked("signal 15 app").await;
-    scene.told("event", |told| told.events.iter().any(|event| event.0 == "FailedPostStartHook" && event.1 == "PostStartHook failed")).await;
+    scene
+        .told("event", |told| {
+            told.events.iter().any(|event| event.0 == "FailedPostStartHook" && event.1 == "PostStartHook failed")
+        })
+        .await;
     scene.status("failed", |status| status["phase"] == "Failed").await;
 }
 
@@ -369,7 +390,8 @@ async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
     scene.front.end("app", 0);
     scene.asked("delete app").await;
     scene.api.set_away(false);
-    let told = scene.told("succeeded", |told| told.statuses.last().is_some_and(|last| last["phase"] == "Succeeded")).await;
+    let told =
+        scene.told("succeeded", |told| told.statuses.last().is_some_and(|last| last["phase"] == "Succeeded")).await;
     assert_eq!(told.statuses.len(), 2);
 }
 

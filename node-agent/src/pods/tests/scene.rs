@@ -98,8 +98,7 @@ impl Scene {
         ];
 
         let store = ImageStore::open(&at("images")).unwrap();
-        let registries =
-            RegistryConfig { plain_http: vec![registry.address.to_string()], ..RegistryConfig::default() };
+        let registries = RegistryConfig { plain_http: vec![registry.address.to_string()], ..RegistryConfig::default() };
         let puller = Puller::new(store.clone(), PullerConfig { registries, ..PullerConfig::default() });
         let compiler = FakeCompiler::default();
         let layout = Layout::new(&at("root"), &at("run"), &at("logs"), &at("links"));
@@ -208,7 +207,8 @@ impl Scene {
     /// Waits until what the API server was told satisfies this.
     pub(super) async fn told(&self, what: &str, is: impl Fn(&Told) -> bool) -> Told {
         let mut told = self.api.told();
-        let waited = tokio::time::timeout(LIMIT, told.wait_for(|told| is(told))).await.map(|told| told.unwrap().clone());
+        let waited =
+            tokio::time::timeout(LIMIT, told.wait_for(|told| is(told))).await.map(|told| told.unwrap().clone());
         waited.unwrap_or_else(|_| panic!("never told: {what}; told {:#?}", self.api.told().borrow().clone()))
     }
 

@@ -53,8 +53,12 @@ impl Worker {
         if !self.observed.sandbox.ready {
             metrics::agent().pod_started();
         }
-        let effect =
-            sandbox::make_and_keep(self.context.clone(), self.pod_ref.clone(), self.wishes.clone(), self.sender.clone());
+        let effect = sandbox::make_and_keep(
+            self.context.clone(),
+            self.pod_ref.clone(),
+            self.wishes.clone(),
+            self.sender.clone(),
+        );
         let handle = self.spawn(effect);
         self.sandbox = SandboxState::Making(handle);
     }

@@ -10,11 +10,11 @@ use tokio::task::AbortHandle;
 use tracing::info;
 
 use super::{Attempt, SandboxState, Worker, container};
+use crate::metrics;
 use crate::pods::dispatch::ApiObject;
 use crate::pods::happened::{Happened, Key, Started};
 use crate::pods::table::Running;
 use crate::pods::{ending, logs};
-use crate::metrics;
 use crate::probes::{self, Finding};
 use crate::shims::{Ended, Record, Task};
 
@@ -160,9 +160,17 @@ impl Worker {
         attempt.probes.iter().chain(&attempt.stop).for_each(AbortHandle::abort);
         let record = Record { ended: Some(ended.clone()), ..attempt.record };
         metrics::agent().container_terminated(record.init, ended.exit_code);
-        info!(container = key.0, attempt = key.1, exit_code = ended.exit_code, oom = ended.oom_killed, "container ended");
+        info!(
+            container = key.0,
+            attempt = key.1,
+            exit_code = ended.exit_code,
+            oom = ended.oom_killed,
+            "container ended"
+        );
         self.publish(&attempt.task, &record);
-        if let Some(container) = self.observed.containers.iter_mut().find(|one| one.name == key.0 && one.attempt == key.1) {
+        if let Some(container) =
+            self.observed.containers.iter_mut().find(|one| one.name == key.0 && one.attempt == key.1)
+        {
             let exit = Exit { killed: attempt.killed, ..ended.to_exit(record.started_at) };
             container.state = ContainerState::Exited(exit);
         }

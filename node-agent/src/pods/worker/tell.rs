@@ -51,9 +51,8 @@ impl Worker {
 
 /// Nothing is wrong, and more is about to come: its status need not be told yet.
 fn is_on_its_way(status: &PodStatus) -> bool {
-    let usual = |reason: Option<&str>| {
-        matches!(reason, None | Some(waiting::CONTAINER_CREATING | waiting::POD_INITIALIZING))
-    };
+    let usual =
+        |reason: Option<&str>| matches!(reason, None | Some(waiting::CONTAINER_CREATING | waiting::POD_INITIALIZING));
     let statuses = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
     let mut statuses = statuses.into_iter().peekable();
     let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));

@@ -14,7 +14,8 @@ pub struct Attributes {
 }
 
 /// Paths with a subresource of their own beside `proxy` (KEP-2862, `KubeletFineGrainedAuthz`).
-const FINE: [(&str, &str); 4] = [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")];
+const FINE: [(&str, &str); 4] =
+    [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")];
 /// Paths with a subresource instead of `proxy`.
 const OWN: [(&str, &str); 6] = [
     ("/stats", "stats"),
@@ -35,7 +36,9 @@ pub fn attributes(method: &Method, path: &str) -> Attributes {
         "DELETE" => "delete",
         _ => "",
     };
-    let find = |table: &[(&str, &'static str)]| table.iter().find(|(base, _)| is_below(path, base)).map(|(_, subresource)| *subresource);
+    let find = |table: &[(&str, &'static str)]| {
+        table.iter().find(|(base, _)| is_below(path, base)).map(|(_, subresource)| *subresource)
+    };
     let fine = find(&FINE);
     let own = find(&OWN).unwrap_or("proxy");
     Attributes { verb, subresources: fine.into_iter().chain([own]).collect(), path: path.to_owned() }
@@ -78,9 +81,21 @@ mod tests {
 
     #[test]
     fn the_verb_is_the_method() {
-        let table = [("GET", "get"), ("POST", "create"), ("PUT", "update"), ("PATCH", "patch"), ("DELETE", "delete"), ("HEAD", ""), ("BREW", "")];
+        let table = [
+            ("GET", "get"),
+            ("POST", "create"),
+            ("PUT", "update"),
+            ("PATCH", "patch"),
+            ("DELETE", "delete"),
+            ("HEAD", ""),
+            ("BREW", ""),
+        ];
         for (method, expected) in table {
-            assert_eq!(attributes(&Method::from_bytes(method.as_bytes()).expect("a method"), "/pods").verb, expected, "{method}");
+            assert_eq!(
+                attributes(&Method::from_bytes(method.as_bytes()).expect("a method"), "/pods").verb,
+                expected,
+                "{method}"
+            );
         }
     }
 }

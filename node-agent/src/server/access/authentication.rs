@@ -88,7 +88,12 @@ impl Authentication {
             spec: TokenReviewSpec { token: token.to_owned(), audiences: None },
             ..TokenReview::default()
         };
-        let status = reviews.create(&PostParams::default(), &review).await.map_err(Unauthenticated::Review)?.status.unwrap_or_default();
+        let status = reviews
+            .create(&PostParams::default(), &review)
+            .await
+            .map_err(Unauthenticated::Review)?
+            .status
+            .unwrap_or_default();
         let user = status.user.filter(|_| status.authenticated == Some(true)).map(User::from);
         let ttl = if user.is_some() { self.token_ttl } else { UNKNOWN_TTL };
         self.known.keep(key, user.clone(), ttl, Instant::now());
@@ -198,7 +203,10 @@ mod tests {
         let authentication = Authentication::new(&ServerConfig::default(), client).expect("no CA to be wrong");
         for _ in 0..3 {
             let user = authentication.authenticate(&Peer::default(), &token("good")).await.expect("known");
-            assert_eq!((user.name.as_str(), user.groups.as_slice()), ("sa", &["g".to_owned(), "system:authenticated".to_owned()][..]));
+            assert_eq!(
+                (user.name.as_str(), user.groups.as_slice()),
+                ("sa", &["g".to_owned(), "system:authenticated".to_owned()][..])
+            );
         }
         assert_eq!(asked(), 1);
         tokio::time::advance(Duration::from_secs(121)).await;
@@ -234,7 +242,10 @@ mod tests {
 
     #[test]
     fn only_a_bearer_token_is_a_token() {
-        let of = |value: &str| bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("a header"))])).map(str::to_owned);
+        let of = |value: &str| {
+            bearer(&HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().expect("a header"))]))
+                .map(str::to_owned)
+        };
         assert_eq!(of("Bearer abc"), Some("abc".into()));
         assert_eq!(of("bearer  abc "), Some("abc".into()));
         assert_eq!(of("Basic abc"), None);

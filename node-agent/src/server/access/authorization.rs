@@ -36,7 +36,12 @@ impl Authorizer {
     }
 
     /// Whether one of the subresources is granted.
-    pub(super) async fn authorize(&self, user: &User, attributes: &Attributes, node_name: &str) -> Result<bool, ReviewError> {
+    pub(super) async fn authorize(
+        &self,
+        user: &User,
+        attributes: &Attributes,
+        node_name: &str,
+    ) -> Result<bool, ReviewError> {
         if self.mode == Authorization::AlwaysAllow {
             return Ok(true);
         }
@@ -121,7 +126,8 @@ mod tests {
             ("proxy", "/metrics", false),
         ] {
             let (authorizer, _) = granting(granted);
-            let allowed = authorizer.authorize(&user("u"), &attributes(&Method::GET, path), "node-1").await.expect("answered");
+            let allowed =
+                authorizer.authorize(&user("u"), &attributes(&Method::GET, path), "node-1").await.expect("answered");
             assert_eq!(allowed, expected, "{granted} for {path}");
         }
     }
@@ -131,7 +137,9 @@ mod tests {
         tokio::time::pause();
         for (path, ttl) in [("/metrics", 300), ("/stats/summary", 30)] {
             let (authorizer, asked) = granting("metrics");
-            let ask = async || authorizer.authorize(&user("u"), &attributes(&Method::GET, path), "node-1").await.expect("answered");
+            let ask = async || {
+                authorizer.authorize(&user("u"), &attributes(&Method::GET, path), "node-1").await.expect("answered")
+            };
             ask().await;
             tokio::time::advance(Duration::from_secs(ttl - 1)).await;
             ask().await;

@@ -126,7 +126,9 @@ pub(super) mod testing {
     }
 
     /// One that answers by path and body, and counts.
-    pub(in super::super) fn answering(answer: impl Fn(&str, Value) -> Value + Send + Sync + 'static) -> (Client, impl Fn() -> usize) {
+    pub(in super::super) fn answering(
+        answer: impl Fn(&str, Value) -> Value + Send + Sync + 'static,
+    ) -> (Client, impl Fn() -> usize) {
         let asked = Arc::new(AtomicUsize::new(0));
         let (count, answer) = (asked.clone(), Arc::new(answer));
         let service = tower::service_fn(move |request: Request<Body>| {

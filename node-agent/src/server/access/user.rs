@@ -39,6 +39,11 @@ impl From<UserInfo> for User {
         if !groups.iter().any(|group| group == AUTHENTICATED) {
             groups.push(AUTHENTICATED.into());
         }
-        Self { name: info.username.unwrap_or_default(), uid: info.uid.unwrap_or_default(), groups, extra: info.extra.unwrap_or_default() }
+        Self {
+            name: info.username.unwrap_or_default(),
+            uid: info.uid.unwrap_or_default(),
+            groups,
+            extra: info.extra.unwrap_or_default(),
+        }
     }
 }

@@ -51,9 +51,13 @@ pub(super) async fn serve(
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let path = source::path(&parts.pod_logs_dir, &namespace, &name, &uid, &container, attempt);
     let workloads = parts.workloads.clone();
-    let running: Follow = Box::new(move || workloads.process(&uid, &container).is_some_and(|process| process.attempt == attempt));
+    let running: Follow =
+        Box::new(move || workloads.process(&uid, &container).is_some_and(|process| process.attempt == attempt));
     match read(&path, options, running).await {
         Ok(lines) => ([(header::CONTENT_TYPE, "text/plain")], Body::from_stream(lines)).into_response(),
-        Err(error) => refuse(StatusCode::BAD_REQUEST, format!("failed to open log file {:?}: {error}", path.display().to_string())),
+        Err(error) => refuse(
+            StatusCode::BAD_REQUEST,
+            format!("failed to open log file {:?}: {error}", path.display().to_string()),
+        ),
     }
 }

@@ -54,7 +54,6 @@ pub(super) fn parse(query: &str, now: Timestamp) -> Result<LogOptions, QueryErro
     Ok(options)
 }
 
-
 /// `application/x-www-form-urlencoded`.
 pub(in super::super) fn form(query: &str) -> Vec<(String, String)> {
     query
@@ -127,7 +126,10 @@ mod tests {
     #[test]
     fn nothing_asked_is_everything() {
         assert_eq!(parse("", now()), Ok(LogOptions::default()));
-        assert_eq!(parse("follow=false&previous=0&timestamps=False&tail=all&stream=All", now()), Ok(LogOptions::default()));
+        assert_eq!(
+            parse("follow=false&previous=0&timestamps=False&tail=all&stream=All", now()),
+            Ok(LogOptions::default())
+        );
     }
 
     #[test]

@@ -42,7 +42,11 @@ const LATE_WRITES: Duration = Duration::from_secs(2);
 type Sender = mpsc::Sender<io::Result<Bytes>>;
 
 /// Opens the log; the stream ends with the file, or if followed with the container.
-pub async fn read(path: &Path, options: LogOptions, running: Follow) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
+pub async fn read(
+    path: &Path,
+    options: LogOptions,
+    running: Follow,
+) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
     let wakeup = options.follow.then(|| Wakeup::on(path.parent().unwrap_or(path)));
     let mut file = File::open(path).await?;
     let size = file.metadata().await?.len();
@@ -75,7 +79,13 @@ enum Stop {
     EndOfFile,
 }
 
-async fn follow(path: &Path, mut current: Lines, output: &mut Output, mut wakeup: Wakeup, running: &Follow) -> io::Result<Stop> {
+async fn follow(
+    path: &Path,
+    mut current: Lines,
+    output: &mut Output,
+    mut wakeup: Wakeup,
+    running: &Follow,
+) -> io::Result<Stop> {
     let mut retired: Option<(Lines, Instant)> = None;
     loop {
         let ended = !running();
@@ -122,7 +132,9 @@ async fn successor(path: &Path, identity: &Identity) -> io::Result<Option<PathBu
     let mut entries = tokio::fs::read_dir(directory).await?;
     while let Some(entry) = entries.next_entry().await? {
         let is_rotated = entry.file_name().to_str().is_some_and(|entry| {
-            entry.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && !rest.ends_with(".gz") && !rest.ends_with(".tmp"))
+            entry
+                .strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('.') && !rest.ends_with(".gz") && !rest.ends_with(".tmp"))
         });
         if is_rotated && let Ok(metadata) = entry.metadata().await {
             rotated.push((entry.path(), Identity::of(&metadata)));
@@ -279,7 +291,8 @@ mod tests {
         /// Gives the old file, which a writer may still hold.
         fn rotate(&mut self) -> fs::File {
             self.rotations += 1;
-            fs::rename(self.path(), self.dir.path().join(format!("0.log.20260102-03040{}", self.rotations))).expect("renamed");
+            fs::rename(self.path(), self.dir.path().join(format!("0.log.20260102-03040{}", self.rotations)))
+                .expect("renamed");
             let new = Self::open(&self.path());
             std::mem::replace(&mut self.file, new)
         }
@@ -290,7 +303,8 @@ mod tests {
 
         async fn read(&self, options: LogOptions) -> Reading {
             let running = self.running.clone();
-            let stream = read(&self.path(), options, Box::new(move || running.load(Ordering::SeqCst))).await.expect("opened");
+            let stream =
+                read(&self.path(), options, Box::new(move || running.load(Ordering::SeqCst))).await.expect("opened");
             Reading { stream: Box::pin(stream), got: String::new() }
         }
     }

@@ -9,7 +9,12 @@ pub(in super::super) fn has_container(pod: &Pod, container: &str) -> bool {
     pod.spec.as_ref().is_some_and(|spec| {
         let init = spec.init_containers.iter().flatten().map(|container| &container.name);
         let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| &container.name);
-        spec.containers.iter().map(|container| &container.name).chain(init).chain(ephemeral).any(|name| name == container)
+        spec.containers
+            .iter()
+            .map(|container| &container.name)
+            .chain(init)
+            .chain(ephemeral)
+            .any(|name| name == container)
     })
 }
 
@@ -32,13 +37,20 @@ pub(super) fn attempt(pod: &Pod, container: &str, previous: bool) -> Result<u32,
     let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let last = last.filter(|terminated| terminated.container_id.as_ref().is_some_and(|id| !id.is_empty()));
     let current_is_shown = state.running.is_some()
-        || state.terminated.as_ref().is_some_and(|terminated| terminated.container_id.as_ref().is_some_and(|id| !id.is_empty()));
+        || state
+            .terminated
+            .as_ref()
+            .is_some_and(|terminated| terminated.container_id.as_ref().is_some_and(|id| !id.is_empty()));
     match (previous, current_is_shown, last) {
         (true, _, None) => Err(format!("previous terminated container {container:?} in pod {name:?} not found")),
         (true, true, Some(_)) => Ok(now.saturating_sub(1)),
         (true, false, Some(_)) | (false, true, _) | (false, false, Some(_)) => Ok(now),
-        (false, false, None) if state.terminated.is_some() => Err(format!("container {container:?} in pod {name:?} is terminated")),
-        (false, false, None) => Err(format!("container {container:?} in pod {name:?} is waiting to start{}", waiting(&state.waiting))),
+        (false, false, None) if state.terminated.is_some() => {
+            Err(format!("container {container:?} in pod {name:?} is terminated"))
+        }
+        (false, false, None) => {
+            Err(format!("container {container:?} in pod {name:?} is waiting to start{}", waiting(&state.waiting)))
+        }
     }
 }
 
@@ -59,7 +71,9 @@ fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, PodStatus};
+    use k8s_openapi::api::core::v1::{
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, PodStatus,
+    };
 
     use super::*;
 
@@ -68,7 +82,8 @@ mod tests {
     }
 
     fn ended() -> ContainerState {
-        let terminated = ContainerStateTerminated { container_id: Some("samara://x".into()), ..ContainerStateTerminated::default() };
+        let terminated =
+            ContainerStateTerminated { container_id: Some("samara://x".into()), ..ContainerStateTerminated::default() };
         ContainerState { terminated: Some(terminated), ..ContainerState::default() }
     }
 
@@ -82,8 +97,17 @@ mod tests {
     }
 
     fn pod(state: ContainerState, last_state: Option<ContainerState>, restart_count: i32) -> Pod {
-        let status = ContainerStatus { name: "app".into(), state: Some(state), last_state, restart_count, ..ContainerStatus::default() };
-        let mut pod = Pod { status: Some(PodStatus { container_statuses: Some(vec![status]), ..PodStatus::default() }), ..Pod::default() };
+        let status = ContainerStatus {
+            name: "app".into(),
+            state: Some(state),
+            last_state,
+            restart_count,
+            ..ContainerStatus::default()
+        };
+        let mut pod = Pod {
+            status: Some(PodStatus { container_statuses: Some(vec![status]), ..PodStatus::default() }),
+            ..Pod::default()
+        };
         pod.metadata.name = Some("web".into());
         pod
     }
@@ -91,10 +115,20 @@ mod tests {
     #[test]
     fn the_status_tells_the_attempt() {
         let table = [
-            ("first start", pod(running(), None, 0), Ok(0), Err(r#"previous terminated container "app" in pod "web" not found"#)),
+            (
+                "first start",
+                pod(running(), None, 0),
+                Ok(0),
+                Err(r#"previous terminated container "app" in pod "web" not found"#),
+            ),
             ("restarted", pod(running(), Some(ended()), 3), Ok(3), Ok(2)),
             ("waits after a crash", pod(waits("CrashLoopBackOff"), Some(ended()), 3), Ok(3), Ok(3)),
-            ("completed", pod(ended(), None, 0), Ok(0), Err(r#"previous terminated container "app" in pod "web" not found"#)),
+            (
+                "completed",
+                pod(ended(), None, 0),
+                Ok(0),
+                Err(r#"previous terminated container "app" in pod "web" not found"#),
+            ),
             ("completed after a restart", pod(ended(), Some(ended()), 1), Ok(1), Ok(0)),
             ("could not start again", pod(lost(), Some(ended()), 1), Ok(1), Ok(1)),
             (

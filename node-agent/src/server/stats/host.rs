@@ -23,8 +23,10 @@ pub(super) fn stat() -> io::Result<Stat> {
 /// time stolen was never ours.
 fn parse(text: &str) -> Stat {
     let rest = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let ticks: Vec<u64> = rest("cpu").unwrap_or_default().split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
-    let busy: u64 = ticks.iter().enumerate().filter(|(place, _)| [0, 1, 2, 5, 6].contains(place)).map(|(_, ticks)| ticks).sum();
+    let ticks: Vec<u64> =
+        rest("cpu").unwrap_or_default().split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
+    let busy: u64 =
+        ticks.iter().enumerate().filter(|(place, _)| [0, 1, 2, 5, 6].contains(place)).map(|(_, ticks)| ticks).sum();
     let booted = rest("btime").and_then(|seconds| seconds.trim().parse().ok());
     Stat {
         busy_nanos: busy.saturating_mul(1_000_000_000 / TICKS_PER_SECOND),

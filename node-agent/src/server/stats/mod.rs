@@ -26,14 +26,19 @@ pub(super) async fn summary(State(parts): State<Arc<Parts>>, RawQuery(query): Ra
     let only = only.iter().any(|(key, value)| key == "only_cpu_and_memory" && super::logs::query::boolean(value));
     let name = parts.node_name.clone();
     match measured(parts).await {
-        Ok(measured) => reply::json(summary::summary(&name, &measured, if only { summary::Extent::CpuAndMemory } else { summary::Extent::All }).to_string()),
+        Ok(measured) => reply::json(
+            summary::summary(&name, &measured, if only { summary::Extent::CpuAndMemory } else { summary::Extent::All })
+                .to_string(),
+        ),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
 
 /// `/metrics/resource`: what metrics-server reads.
 pub(super) async fn resource(State(parts): State<Arc<Parts>>) -> Response {
-    reply::metrics(resource::text(measured(parts).await.inspect_err(|error| tracing::warn!(error, "measuring")).ok().as_ref()))
+    reply::metrics(resource::text(
+        measured(parts).await.inspect_err(|error| tracing::warn!(error, "measuring")).ok().as_ref(),
+    ))
 }
 
 /// Many small files are read: not on a thread that others wait for.

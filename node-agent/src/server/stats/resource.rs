@@ -38,7 +38,11 @@ pub(super) fn text(measured: Option<&Measured>) -> String {
     }
     let failed = Gauge::<i64>::default();
     failed.set(i64::from(measured.is_none()));
-    registry.register("resource_scrape_error", "1 if there was an error while getting container metrics, 0 otherwise", failed);
+    registry.register(
+        "resource_scrape_error",
+        "1 if there was an error while getting container metrics, 0 otherwise",
+        failed,
+    );
     let mut text = String::new();
     // A String takes all.
     let _infallible = encode(&mut text, &registry);
@@ -49,7 +53,11 @@ fn containers(registry: &mut Registry, measured: &Measured) {
     let (cpu, memory, started) = (Seconds::default(), Amount::default(), Amount::default());
     for pod in &measured.pods {
         for container in &pod.containers {
-            let labels = Container { container: container.name.clone(), namespace: pod.namespace.clone(), pod: pod.name.clone() };
+            let labels = Container {
+                container: container.name.clone(),
+                namespace: pod.namespace.clone(),
+                pod: pod.name.clone(),
+            };
             cpu.get_or_create(&labels).inc_by(seconds(container.used.cpu.nanos));
             memory.get_or_create(&labels).set(bytes(container.used.working_set));
             if let Some(at) = container.started_at {
@@ -57,9 +65,17 @@ fn containers(registry: &mut Registry, measured: &Measured) {
             }
         }
     }
-    registry.register("container_cpu_usage_seconds", "Cumulative cpu time consumed by the container in core-seconds", cpu);
+    registry.register(
+        "container_cpu_usage_seconds",
+        "Cumulative cpu time consumed by the container in core-seconds",
+        cpu,
+    );
     registry.register("container_memory_working_set_bytes", "Current working set of the container in bytes", memory);
-    registry.register("container_start_time_seconds", "Start time of the container since unix epoch in seconds", started);
+    registry.register(
+        "container_start_time_seconds",
+        "Start time of the container since unix epoch in seconds",
+        started,
+    );
 }
 
 fn pods(registry: &mut Registry, measured: &Measured) {

@@ -33,7 +33,8 @@ pub(super) fn summary(node_name: &str, measured: &Measured, extent: Extent) -> V
 }
 
 fn of_pod(at: Timestamp, pod: &OfPod, fs: &Disk, extent: Extent) -> Value {
-    let containers: Vec<Value> = pod.containers.iter().map(|container| of_container(at, container, fs, extent)).collect();
+    let containers: Vec<Value> =
+        pod.containers.iter().map(|container| of_container(at, container, fs, extent)).collect();
     let mut told = object(json!({
         "podRef": {"name": pod.name, "namespace": pod.namespace, "uid": pod.uid},
         "startTime": pod.started_at,

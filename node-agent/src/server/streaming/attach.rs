@@ -59,7 +59,8 @@ impl Attach {
             return Ok(None);
         }
         let options = LogOptions { follow: true, tail_lines: Some(0), stream: Some(stream), ..LogOptions::default() };
-        let (workloads, uid, container, attempt) = (self.workloads.clone(), self.uid.clone(), self.container.clone(), self.process.attempt);
+        let (workloads, uid, container, attempt) =
+            (self.workloads.clone(), self.uid.clone(), self.container.clone(), self.process.attempt);
         let running = move || runs(&*workloads, &uid, &container, attempt);
         Ok(Some(logs::read(&self.process.log, options, Box::new(running)).await?.boxed()))
     }
@@ -90,7 +91,9 @@ pub(super) async fn run(socket: WebSocket, protocol: Protocol, attach: Attach) {
 
 impl Subject for Attach {
     async fn resize(&self, size: Size) {
-        if let Err(error) = self.process.shim.resize_pty(&self.process.id, "", size.width.into(), size.height.into()).await {
+        if let Err(error) =
+            self.process.shim.resize_pty(&self.process.id, "", size.width.into(), size.height.into()).await
+        {
             tracing::debug!(container = self.process.id, %error, "resizing a terminal");
         }
     }
@@ -106,7 +109,9 @@ impl Subject for Attach {
 
     /// Its exit code is in the pod's status; a client that watched it end has succeeded.
     async fn ended(&self) -> Outcome {
-        while self.process.shim.wait(&self.process.id, "").await.is_err() && runs(&*self.workloads, &self.uid, &self.container, self.process.attempt) {
+        while self.process.shim.wait(&self.process.id, "").await.is_err()
+            && runs(&*self.workloads, &self.uid, &self.container, self.process.attempt)
+        {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         Outcome::Exited(0)

@@ -87,7 +87,10 @@ pub(super) async fn only_websocket() -> Response {
 
 /// `/portForward`.
 pub(super) async fn no_port_forward() -> Response {
-    refuse(StatusCode::NOT_IMPLEMENTED, "port-forward is not supported by this node: it needs SPDY; reach the pod's IP, or a Service")
+    refuse(
+        StatusCode::NOT_IMPLEMENTED,
+        "port-forward is not supported by this node: it needs SPDY; reach the pod's IP, or a Service",
+    )
 }
 
 const NO_SPDY: &str = "unable to upgrade: this node speaks WebSocket (v5.channel.k8s.io, v4.channel.k8s.io), not SPDY; the API \
@@ -96,7 +99,9 @@ const NO_SPDY: &str = "unable to upgrade: this node speaks WebSocket (v5.channel
 /// Removes what sessions of an earlier agent left.
 pub(super) fn clean_up(run_dir: &FilePath) {
     match std::fs::remove_dir_all(sessions(run_dir)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(%error, "removing old exec sessions"),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "removing old exec sessions")
+        }
         Ok(()) | Err(_) => {}
     }
 }
@@ -128,10 +133,12 @@ fn accept(parts: &Parts, path: &[String], query: &str, upgrade: Upgrade) -> Resu
     let pod = pod.ok_or_else(|| refuse(StatusCode::NOT_FOUND, "pod does not exist"))?;
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let process = parts.workloads.process(&uid, container).filter(|_| has_container(&pod, container));
-    let process = process.ok_or_else(|| refuse(StatusCode::NOT_FOUND, format!("container not found ({container:?})")))?;
+    let process =
+        process.ok_or_else(|| refuse(StatusCode::NOT_FOUND, format!("container not found ({container:?})")))?;
     let wanted = query::wanted(query).map_err(|error| refuse(StatusCode::BAD_REQUEST, error))?;
     let mut upgrade = upgrade.map_err(|_rejection| refuse(StatusCode::BAD_REQUEST, NO_SPDY))?;
-    let asked: Vec<String> = upgrade.requested_protocols().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+    let asked: Vec<String> =
+        upgrade.requested_protocols().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
     let (name, protocol) = Protocol::choose(&asked)
         .ok_or_else(|| refuse(StatusCode::FORBIDDEN, format!("none of the subprotocols {asked:?} is known here")))?;
     if let Some(name) = name {

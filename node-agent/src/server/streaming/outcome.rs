@@ -41,7 +41,9 @@ impl Outcome {
             Self::Exited(0) => Status { status: Some("Success".into()), ..Status::default() },
             Self::Exited(code) => Status {
                 reason: Some("NonZeroExitCode".into()),
-                message: Some(format!("command terminated with non-zero exit code: command terminated with exit code {code}")),
+                message: Some(format!(
+                    "command terminated with non-zero exit code: command terminated with exit code {code}"
+                )),
                 details: cause(Some("ExitCode"), code.to_string()),
                 ..failure
             },

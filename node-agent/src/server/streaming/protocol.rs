@@ -87,11 +87,14 @@ impl Protocol {
     /// The first that the client asks for and we know; the oldest for one that asks for none.
     pub(super) fn choose(asked: &[String]) -> Option<(Option<&'static str>, Self)> {
         // A list may come in one header or in several.
-        let mut asked = asked.iter().flat_map(|header| header.split(',')).map(str::trim).filter(|name| !name.is_empty()).peekable();
+        let mut asked =
+            asked.iter().flat_map(|header| header.split(',')).map(str::trim).filter(|name| !name.is_empty()).peekable();
         if asked.peek().is_none() {
             return Some((None, Self { version: Version::V1, encoding: Encoding::Raw }));
         }
-        asked.find_map(|name| KNOWN.iter().find(|(known, _)| *known == name)).map(|(name, protocol)| (Some(*name), *protocol))
+        asked
+            .find_map(|name| KNOWN.iter().find(|(known, _)| *known == name))
+            .map(|(name, protocol)| (Some(*name), *protocol))
     }
 
     /// Whether the end is told as a `Status`, whatever it is.
@@ -190,7 +193,10 @@ mod tests {
 
     #[test]
     fn what_we_say_is_framed() {
-        assert_eq!(protocol("v5.channel.k8s.io").frame(Channel::Stdout, b"hi"), Message::Binary(Bytes::from_static(b"\x01hi")));
+        assert_eq!(
+            protocol("v5.channel.k8s.io").frame(Channel::Stdout, b"hi"),
+            Message::Binary(Bytes::from_static(b"\x01hi"))
+        );
         assert_eq!(protocol("channel.k8s.io").frame(Channel::Error, b""), Message::Binary(Bytes::from_static(b"\x03")));
         assert_eq!(protocol("base64.channel.k8s.io").frame(Channel::Stderr, b"hi"), Message::Text("2aGk=".into()));
     }

@@ -20,7 +20,9 @@ pub(super) struct NoStream;
 /// The kubelet's own names (`input`) and the API server's (`stdin`).
 pub(super) fn wanted(query: &str) -> Result<Wanted, NoStream> {
     let fields = form(query);
-    let is_set = |names: [&str; 2]| fields.iter().any(|(key, value)| names.contains(&key.as_str()) && (value == "1" || value == "true"));
+    let is_set = |names: [&str; 2]| {
+        fields.iter().any(|(key, value)| names.contains(&key.as_str()) && (value == "1" || value == "true"))
+    };
     let tty = is_set(["tty", "tty"]);
     let wanted = Wanted {
         stdin: is_set(["input", "stdin"]),
@@ -59,6 +61,9 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_order_its_spaces_and_its_empty_words() {
-        assert_eq!(command("command=echo&output=1&command=two+words&command=&command=%26"), ["echo", "two words", "", "&"]);
+        assert_eq!(
+            command("command=echo&output=1&command=two+words&command=&command=%26"),
+            ["echo", "two words", "", "&"]
+        );
     }
 }

@@ -125,7 +125,12 @@ impl Session {
 }
 
 /// Carries out what the client says; returns when it is gone or breaks the protocol.
-async fn listen(protocol: Protocol, frames: &mut SplitStream<WebSocket>, subject: &impl Subject, mut stdin: Option<pipe::Sender>) {
+async fn listen(
+    protocol: Protocol,
+    frames: &mut SplitStream<WebSocket>,
+    subject: &impl Subject,
+    mut stdin: Option<pipe::Sender>,
+) {
     while let Some(Ok(message)) = frames.next().await {
         let data = match message {
             Message::Binary(data) => data,
@@ -158,7 +163,13 @@ async fn listen(protocol: Protocol, frames: &mut SplitStream<WebSocket>, subject
 }
 
 /// Frames one output to its end; after the end of the process not for long.
-async fn output(protocol: Protocol, channel: Channel, pieces: Option<Pieces>, unsent: mpsc::Sender<Message>, over: &CancellationToken) {
+async fn output(
+    protocol: Protocol,
+    channel: Channel,
+    pieces: Option<Pieces>,
+    unsent: mpsc::Sender<Message>,
+    over: &CancellationToken,
+) {
     let Some(mut pieces) = pieces else { return };
     loop {
         let piece = tokio::select! {

@@ -178,10 +178,7 @@ pub(super) const CHECKED: &[(i64, &[Check])] = &[
     // Reading limits, not setting them.
     (SYS_prlimit64, &[equal(2, 0)]),
     // The last one can be set only; applying a further filter sets it again.
-    (
-        SYS_prctl,
-        &[equal(0, PR_SET_NAME as u32), equal(0, PR_GET_NAME as u32), equal(0, PR_SET_NO_NEW_PRIVS as u32)],
-    ),
+    (SYS_prctl, &[equal(0, PR_SET_NAME as u32), equal(0, PR_GET_NAME as u32), equal(0, PR_SET_NO_NEW_PRIVS as u32)]),
     (
         SYS_ioctl,
         &[

@@ -3,6 +3,7 @@
 mod attributes;
 mod mount;
 mod namespaces;
+mod network;
 mod rooted;
 mod streams;
 

@@ -14,7 +14,11 @@ pub(super) fn own(
     outline: &NamespacesOutline,
     files: &mut Files,
 ) -> Result<(Namespaces, PidNamespace<OwnedFd>), OpenError> {
-    let network = outline.network.as_deref().map(open).transpose()?.map(|file| files.add(file));
+    let network = match &outline.network {
+        Entry::Host => None,
+        Entry::New => Some(files.add(super::network::new().map_err(OpenError::io("make", "a network namespace"))?)),
+        Entry::Join(path) => Some(files.add(open(path)?)),
+    };
     let mut entry = |entry: &Entry| -> Result<Namespace, OpenError> {
         Ok(match entry {
             Entry::Host => Namespace::Host,

@@ -20,8 +20,7 @@ pub(crate) enum Entry {
 /// All but the mount namespace, which is always its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct NamespacesOutline {
-    /// `None`: the host's.
-    pub(crate) network: Option<PathBuf>,
+    pub(crate) network: Entry,
     pub(crate) pid: Entry,
     pub(crate) uts: Entry,
     pub(crate) ipc: Entry,
@@ -39,14 +38,7 @@ pub(super) fn of(spec: &Spec) -> Result<NamespacesOutline, OutlineError> {
             LinuxNamespaceType::Uts => outline.uts = entry,
             LinuxNamespaceType::Ipc => outline.ipc = entry,
             LinuxNamespaceType::Cgroup => outline.cgroup = entry,
-            LinuxNamespaceType::Network => {
-                outline.network = match entry {
-                    Entry::Join(path) => Some(path),
-                    // Nobody would ever plug anything into it.
-                    Entry::New => return Err(OutlineError::Unsupported("a new network namespace")),
-                    Entry::Host => None,
-                }
-            }
+            LinuxNamespaceType::Network => outline.network = entry,
             LinuxNamespaceType::User => return Err(OutlineError::Unsupported("a user namespace")),
             LinuxNamespaceType::Time => return Err(OutlineError::Unsupported("a time namespace")),
         }

@@ -96,7 +96,7 @@ fn a_pod_of_the_agent_is_decided_whole() {
                 },
             },
         ],
-        "namespaces": {"network": "/run/netns/pods", "pid": "New", "uts": "New", "ipc": "New", "cgroup": "Host"},
+        "namespaces": {"network": {"Join": "/run/netns/pods"}, "pid": "New", "uts": "New", "ipc": "New", "cgroup": "Host"},
         "hostname": "web-0",
         "cgroup": {
             "path": "/kubepods/pod1/c1",
@@ -205,8 +205,8 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         (with("process/args", json!([""])), "config.json: process.args is missing"),
         (with("linux", json!({"namespaces": [{"type": "user"}]})), "config.json: a user namespace is not supported"),
         (
-            with("linux", json!({"namespaces": [{"type": "network"}]})),
-            "config.json: a new network namespace is not supported",
+            with("linux", json!({"namespaces": [{"type": "network", "path": "netns"}]})),
+            r#"config.json: linux.namespaces[].path: "netns" is not absolute"#,
         ),
         (
             with("linux", json!({"cgroupsPath": "/a/../.."})),
