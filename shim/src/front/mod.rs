@@ -16,6 +16,7 @@ mod config;
 mod containerd;
 mod error;
 mod events;
+mod fifo;
 mod forks;
 mod log;
 mod logs;

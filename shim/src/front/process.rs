@@ -12,6 +12,7 @@ use tokio::sync::{OnceCell, mpsc, watch};
 
 use super::error::TaskError;
 use super::events::{Event, Events};
+use super::fifo;
 use super::phase::{IllegalStep, Phase, Step};
 use super::signals::{Meaning, meaning};
 use crate::container::control::{self, Control, ControlError, State, Stopping};
@@ -40,6 +41,7 @@ struct Held {
     terminal: Option<Arc<OwnedFd>>,
     /// The log that the front writes for a terminal.
     log: Option<SharedLog>,
+    fifos: Vec<OwnedFd>,
 }
 
 /// A log file that rotation replaces under its writer.
@@ -119,6 +121,15 @@ impl Process {
         self.held().pidfd = Some(pidfd);
     }
 
+    /// Fifos that must not be closed before they are read.
+    pub(crate) fn keep(&self, fifos: Vec<OwnedFd>) {
+        if self.phase().exit().is_some() {
+            tokio::spawn(fifo::linger(fifos));
+        } else {
+            self.held().fifos = fifos;
+        }
+    }
+
     /// The front's end of its terminal.
     pub(crate) fn set_terminal(&self, terminal: Arc<OwnedFd>) {
         self.held().terminal = Some(terminal);
@@ -159,7 +170,8 @@ impl Process {
         if !first {
             return;
         }
-        *self.held() = Held::default();
+        let held = std::mem::take(&mut *self.held());
+        tokio::spawn(fifo::linger(held.fifos));
         tracing::info!(process = self.name(), code = record.exit_code, oom, message = record.message, "ended");
         let (id, exec_id) = (self.record.id.clone(), self.record.exec_id.clone());
         if oom && exec_id.is_empty() {

@@ -365,7 +365,8 @@ async fn fork(
     if !said.is_empty() {
         return Err(TaskError::SetUp(said));
     }
-    if let Some(master) = prepared.terminal {
+    process.keep(prepared.kept.fifos);
+    if let Some(master) = prepared.kept.terminal {
         terminal::attach(process, master, stdio).map_err(TaskError::Open)?;
     }
     Ok(pid)

@@ -99,3 +99,18 @@ async fn an_exec_is_killed_alone_and_ends_with_its_container() {
     assert!(matches!(error, ShimError::FailedPrecondition { .. }), "{error}");
     node.shim.delete(&container.id, "").await.expect("deleted");
 }
+
+#[tokio::test]
+async fn output_waits_in_its_fifo_for_a_reader_that_comes_late() {
+    let node = Node::start().await;
+    let container = toolbox(&node).await;
+    let fifo = container.dir.join("stdout");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("fifo");
+    let mut exec = exec(&container, "e1", &["say"]);
+    (exec.standard.stdout, exec.standard.stderr) = (fifo.display().to_string(), String::new());
+    node.shim.exec(&exec).await.expect("added");
+    node.shim.start(&container.id, "e1").await.expect("started");
+    assert_eq!(node.shim.wait(&container.id, "e1").await.expect("ended").code, 9);
+    let output = tokio::task::spawn_blocking(move || fs::read_to_string(fifo)).await.expect("read");
+    assert_eq!(output.expect("output"), "from exec\n");
+}

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use crate::container::control;
-use crate::front::outline::{Outline, ProcessOutline, StdioOutline};
+use crate::front::outline::{Outline, ProcessOutline};
 use crate::plan::{self, ContainerPlan, Fd};
 use crate::zygote::protocol::{MAX_FDS, PidNamespace};
 use samara_shim_client::bundle::Bundle;
@@ -21,7 +21,7 @@ use samara_shim_client::cgroup::Cgroup;
 pub(crate) use mount::Mounted;
 pub(crate) use namespaces::Neighbour;
 pub(crate) use rooted::Rooted;
-pub(crate) use streams::{Streams, open_log};
+pub(crate) use streams::{Kept, Streams, open_log};
 
 /// What could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,7 @@ pub(crate) struct Prepared {
     /// What the plan's numbers point into.
     pub(crate) files: Vec<OwnedFd>,
     pub(crate) pid_namespace: PidNamespace<OwnedFd>,
-    /// Write end of the pty; the front copies.
-    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) kept: Kept,
 }
 
 /// Names of the process.
@@ -129,7 +128,7 @@ impl Files {
         code: OwnedFd,
         named: Named,
     ) -> Result<Prepared, OpenError> {
-        let (stdio, terminal) = streams(&outline.stdio, &mut self)?;
+        let (stdio, kept) = Streams::open(&outline.stdio)?.into_plan(&mut self);
         let control = control::listen(bundle.dir()).map_err(OpenError::io("listen on", bundle.control_socket()))?;
         // Beside the plan's own: bundle, report, status, plan, pid namespace, counter, and the three added below.
         const OTHERS: usize = 9;
@@ -156,13 +155,8 @@ impl Files {
             report: self.add(report),
             guest: outline.guest,
         };
-        Ok(Prepared { plan, files: self.0, pid_namespace: rest.pid_namespace, terminal })
+        Ok(Prepared { plan, files: self.0, pid_namespace: rest.pid_namespace, kept })
     }
-}
-
-fn streams(outline: &StdioOutline, files: &mut Files) -> Result<(plan::Stdio, Option<OwnedFd>), OpenError> {
-    let streams = Streams::open(outline)?;
-    Ok(streams.into_plan(files))
 }
 
 impl Prepared {

@@ -21,6 +21,8 @@ pub(crate) enum Streams {
         stdout: Stream,
         /// Unless it is the same as `stdout`.
         stderr: Option<Stream>,
+        /// Copies of the fifos among the outputs, for the front.
+        fifos: Vec<OwnedFd>,
     },
     Terminal {
         /// The front's end.
@@ -28,6 +30,15 @@ pub(crate) enum Streams {
         /// The guest's end.
         slave: OwnedFd,
     },
+}
+
+/// What the front keeps of a process's streams.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Its end of the terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Outputs that lose what nobody has read when the last who has them open closes them.
+    pub(crate) fifos: Vec<OwnedFd>,
 }
 
 /// An output.
@@ -45,16 +56,22 @@ impl Streams {
             return terminal().map_err(OpenError::io("open", "/dev/ptmx"));
         }
         let same = outline.stdout == outline.stderr;
-        Ok(Self::Files {
-            stdin: outline.stdin.as_deref().map(open_fifo).transpose()?,
-            stdout: open(&outline.stdout)?,
-            stderr: if same { None } else { Some(open(&outline.stderr)?) },
-        })
+        let stdout = open(&outline.stdout)?;
+        let stderr = if same { None } else { Some(open(&outline.stderr)?) };
+        let outputs = [(&outline.stdout, Some(&stdout)), (&outline.stderr, stderr.as_ref())];
+        let fifos = outputs.into_iter().filter_map(|(uri, stream)| match (uri, stream) {
+            (OutputUri::Fifo(path), Some(Stream::Raw(file))) => {
+                Some(file.try_clone().map_err(OpenError::io("keep open", path)))
+            }
+            _ => None,
+        });
+        let fifos = fifos.collect::<Result<_, _>>()?;
+        Ok(Self::Files { stdin: outline.stdin.as_deref().map(open_fifo).transpose()?, stdout, stderr, fifos })
     }
 
-    pub(super) fn into_plan(self, files: &mut Files) -> (Stdio, Option<OwnedFd>) {
+    pub(super) fn into_plan(self, files: &mut Files) -> (Stdio, Kept) {
         match self {
-            Self::Files { stdin, stdout, stderr } => {
+            Self::Files { stdin, stdout, stderr, fifos } => {
                 let stdin = stdin.map(|file| files.add(file));
                 let mut add = |stream: Stream| match stream {
                     Stream::Null => Output::Null,
@@ -63,12 +80,13 @@ impl Streams {
                 };
                 let stdout = add(stdout);
                 let stderr = stderr.map_or(stdout, add);
-                (Stdio { stdin, stdout, stderr, terminal: false }, None)
+                (Stdio { stdin, stdout, stderr, terminal: false }, Kept { terminal: None, fifos })
             }
             Self::Terminal { master, slave } => {
                 let slave = files.add(slave);
                 let output = Output::Raw(slave);
-                (Stdio { stdin: Some(slave), stdout: output, stderr: output, terminal: true }, Some(master))
+                let kept = Kept { terminal: Some(master), fifos: Vec::new() };
+                (Stdio { stdin: Some(slave), stdout: output, stderr: output, terminal: true }, kept)
             }
         }
     }
