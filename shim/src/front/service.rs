@@ -236,7 +236,6 @@ fn status(phase: &Phase) -> api::Status {
         Phase::Added | Phase::Creating | Phase::Created { .. } => api::Status::CREATED,
         Phase::Running { .. } => api::Status::RUNNING,
         Phase::Paused { .. } => api::Status::PAUSED,
-        Phase::Stopped(_) => api::Status::STOPPED,
-        Phase::Failed => api::Status::UNKNOWN,
+        Phase::Stopped(_) | Phase::Failed => api::Status::STOPPED,
     }
 }
