@@ -94,6 +94,7 @@ fn shorten(text: &str) -> String {
 
 impl RegistryFailure {
     /// Reads `oci-client`'s errors.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "errors that no registry should cause share one")]
     pub(super) fn from_client(error: OciDistributionError) -> Self {
         match error {
             OciDistributionError::RequestError(error) => Self::from_request(&error),

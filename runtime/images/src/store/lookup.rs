@@ -73,6 +73,7 @@ fn parts(path: &[u8]) -> Vec<OsString> {
 }
 
 /// One name in a merged directory: the highest layer that has it decides, and directories of lower ones join until one is opaque or hidden.
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is neither file, directory nor link is nothing here")]
 fn step(here: &Merged, name: &OsStr) -> Result<Found, Errno> {
     let mut merged = Merged::new();
     for layer in here {

@@ -258,6 +258,7 @@ impl Tree {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "two kinds of files matter to what comes over them")]
 fn standing(parent: &OwnedFd, name: &OsStr) -> io::Result<Standing> {
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => Ok(Standing::Nothing),

@@ -116,6 +116,7 @@ impl Control {
         self.command(Command::CloseStdin, &[]).await.map(drop)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "of the kinds of IO errors two mean that the other end is gone")]
     async fn command(&self, command: Command, files: &[BorrowedFd<'_>]) -> Result<State, ControlError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.waiting.enter(id)?;
