@@ -202,7 +202,7 @@ impl Zygote {
                     assert_eq!(request, fork.request);
                     return outcome.map(|forked| (request, forked));
                 }
-                other => self.keep(other),
+                other @ (Reply::Hello { .. } | Reply::Exited { .. }) => self.keep(other),
             }
         }
     }
@@ -234,7 +234,7 @@ impl Zygote {
             Reply::Exited { request, pid, exit_code, oom } => {
                 self.exits.insert(pid, Exited { request, exit_code, oom });
             }
-            other => panic!("unexpected {other:?}"),
+            other @ (Reply::Hello { .. } | Reply::Forked { .. }) => panic!("unexpected {other:?}"),
         }
     }
 

@@ -61,6 +61,7 @@ impl Layout<'_> {
             ("client-ca-file", "ca.crt"),
             ("tls-cert-file", "kube-apiserver.crt"),
             ("tls-private-key-file", "kube-apiserver.key"),
+            ("kubelet-certificate-authority", "ca.crt"),
             ("kubelet-client-certificate", "kubelet-client.crt"),
             ("kubelet-client-key", "kubelet-client.key"),
             ("service-account-key-file", "service-accounts.pub"),

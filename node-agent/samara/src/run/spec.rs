@@ -85,7 +85,7 @@ fn resources(args: &RunArgs) -> Result<oci_spec::runtime::LinuxResources> {
         resources = resources.memory(LinuxMemoryBuilder::default().limit(bytes).build()?);
     }
     if let Some(cpus) = args.cpus {
-        if !(cpus >= 0.01) {
+        if cpus.is_nan() || cpus < 0.01 {
             bail!("--cpus {cpus}: must be 0.01 or more");
         }
         let period = 100_000;

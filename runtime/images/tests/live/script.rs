@@ -47,8 +47,6 @@ pub(crate) enum Fault {
     CutAfter(usize),
     /// The body comes one byte at a time, so long apart.
     Trickle(Duration),
-    /// The body goes on for ever, in chunks.
-    Endless,
 }
 
 impl Reply {
@@ -157,11 +155,7 @@ async fn serve(
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += match reply.fault {
-        Fault::Endless => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
-        _ => format!("Content-Length: {}\r\n\r\n", reply.body.len()),
-    }
-    .as_str();
+    head += &format!("Content-Length: {}\r\n\r\n", reply.body.len());
     stream.write_all(head.as_bytes()).await?;
     if request.method == "HEAD" {
         return stream.shutdown().await;
@@ -176,11 +170,6 @@ async fn serve(
                 tokio::time::sleep(pause).await;
             }
         }
-        Fault::Endless => loop {
-            stream.write_all(b"10000\r\n").await?;
-            stream.write_all(&[b' '; 0x10000]).await?;
-            stream.write_all(b"\r\n").await?;
-        },
     }
     stream.shutdown().await
 }

@@ -75,7 +75,7 @@ async fn a_trap_is_134_with_a_readable_backtrace(scene: &Scene) -> Result<()> {
     let end = end(&pod, "exit-code").context("not terminated")?;
     ensure!(end.exit_code == 134, "ended as {end:?}");
     let log = scene.log("trap", &LogParams::default()).await?;
-    let frames = log.lines().filter(|line| line.contains(": 0x") || line.contains(":  0x")).count();
+    let frames = log.lines().filter(|line| line.contains(": ") && line.contains(" 0x")).count();
     ensure!(log.contains("wasm `unreachable` instruction executed") && frames > 0, "the log does not tell:\n{log}");
     Ok(())
 }

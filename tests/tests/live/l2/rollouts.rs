@@ -80,7 +80,8 @@ fn web(probe: serde_json::Value) -> PodSpec {
 }
 
 async fn a_pod_that_is_not_ready_is_no_endpoint(scene: &Scene) -> Result<()> {
-    let never = json!({ "httpGet": { "path": "/no-such-path", "port": 8080 }, "periodSeconds": 1 });
+    let never =
+        json!({ "httpGet": { "path": "/no-such-path", "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 10 });
     scene.create::<k8s_openapi::api::core::v1::Service>(service("web", 8080)).await?;
     scene.create::<Pod>(web(never).labels(json!({ "app": "web" })).pod("web")).await?;
     let message = scene.event("web", "Unhealthy").await?;
@@ -93,7 +94,7 @@ async fn a_pod_that_is_not_ready_is_no_endpoint(scene: &Scene) -> Result<()> {
 }
 
 async fn a_pod_becomes_ready_and_unready_as_its_probe_says(scene: &Scene) -> Result<()> {
-    let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1, "failureThreshold": 1 });
+    let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 1 });
     let mounts = json!({ "volumeMounts": [{ "name": "data", "mountPath": "/data" }], "env": [{ "name": "UNHEALTHY_FILE", "value": "/data/sick" }] });
     let switch = samara_tests::manifest::with(
         samara_tests::manifest::container("switch", "toolbox"),
