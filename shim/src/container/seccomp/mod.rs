@@ -1,7 +1,7 @@
 //! Seccomp: Samara's own filter, compiled once in the zygote, and the spec's profile stacked on it.
 //!
 //! The kernel runs every filter and the strictest answer holds; of two errnos the later filter's. So a filter is a stack
-//! of programs, applied in order, and the own one's last program comes after all others: it forbids to add filters.
+//! of programs, applied in order; the profile comes after Samara's own, for it may forbid what applying a filter takes.
 
 use std::collections::BTreeMap;
 
