@@ -63,6 +63,8 @@ pub(super) struct Worker {
     observed: ObservedPod,
     /// What was told last, and what the rules go by.
     told: PodStatus,
+    /// The API object has said what was told.
+    read_back: bool,
     attempts: BTreeMap<Key, Attempt>,
     starting: BTreeMap<String, CancellationToken>,
     sandbox: SandboxState,
@@ -128,6 +130,7 @@ impl Worker {
             life: Life::new(now),
             observed,
             told,
+            read_back: false,
             attempts: BTreeMap::new(),
             starting: BTreeMap::new(),
             sandbox: SandboxState::None,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use samara_core::pod::{ContainerState, Exit, Running as RunningState, Termination};
 use tokio::task::AbortHandle;
 use tracing::info;
@@ -25,6 +25,7 @@ impl Worker {
             self.observed.waiting.clear();
         }
         self.cell.set_pod(wish.pod.clone());
+        self.reconcile(wish.pod.status.as_ref());
         self.pod = wish.pod;
         self.object = wish.object;
         if let Some(termination) = wish.termination {
@@ -32,6 +33,18 @@ impl Worker {
         }
         if self.object == ApiObject::Gone {
             self.observed.termination.get_or_insert_with(|| gone(&self.pod));
+        }
+    }
+
+    /// What was told and then read back differently was changed by another hand: the node controller's, when it had not
+    /// heard of us for a while. It is told again.
+    fn reconcile(&mut self, theirs: Option<&PodStatus>) {
+        let Some(theirs) = theirs else { return };
+        if readiness(theirs) == readiness(&self.told) {
+            self.read_back = true;
+        } else if self.read_back {
+            self.read_back = false;
+            self.told = theirs.clone();
         }
     }
 
@@ -215,4 +228,8 @@ fn gone(pod: &Pod) -> Termination {
         requested_at: Timestamp::now(),
         grace: Some(Duration::from_secs(grace)),
     }
+}
+
+fn readiness(status: &PodStatus) -> Option<&str> {
+    status.conditions.iter().flatten().find(|one| one.type_ == "Ready").map(|one| one.status.as_str())
 }

@@ -29,6 +29,7 @@ impl Worker {
             self.cell.set_status(status.clone());
             self.context.status.tell(self.pod_ref.clone(), status.clone());
             self.told = status;
+            self.read_back = false;
         }
         if down && self.pod.metadata.deletion_timestamp.is_some() && self.removal == Removal::NotYet {
             self.removal = Removal::Asked;
