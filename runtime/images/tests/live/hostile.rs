@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::script::{Documents, Fault, Reply, Script};
 use crate::{MODULE, Node, module};
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "any other cause fails the test")]
 fn failure(error: &PullError) -> &RegistryFailure {
     match &error.cause {
         PullCause::Registry(error) => &error.failure,
