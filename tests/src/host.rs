@@ -19,7 +19,7 @@ pub struct Facts {
     pub euid: u32,
     /// `CapEff` of `/proc/self/status`.
     pub capabilities: u64,
-    /// Programs of [`PROGRAMS`] which are not in `PATH`.
+    /// Programs of `PROGRAMS` which are not in `PATH`.
     pub missing_programs: Vec<(&'static str, &'static str)>,
     /// Control-plane programs which are not built.
     pub missing_tools: Vec<String>,

@@ -1,7 +1,7 @@
 //! The node's HTTPS API, on port 10250: what the API server (for `kubectl logs`, `exec`, `attach`), metrics-server and
 //! Prometheus ask of a kubelet. And `/healthz` in plain HTTP on loopback.
 //!
-//! A request passes [`listener`] (TLS; a client's certificate is asked for, not required), [`access`] (who is it: 401;
+//! A request passes `listener` (TLS; a client's certificate is asked for, not required), [`access`] (who is it: 401;
 //! may it: 403) and only then the route.
 
 pub mod access;

@@ -1,6 +1,6 @@
 //! `/containerLogs/{namespace}/{pod}/{container}`: what `kubectl logs` shows.
 //!
-//! [`query`] reads the options, [`source`] decides which file they mean, [`reader`] sends it and, asked to, goes on with
+//! `query` reads the options, `source` decides which file they mean, `reader` sends it and, asked to, goes on with
 //! it until the container ends, across rotations.
 
 pub(super) mod query;

@@ -1,6 +1,6 @@
 //! What node and pods use: `/stats/summary` and `/metrics/resource`.
 //!
-//! [`meter`] measures, from cgroups and `/proc`; [`summary`] and [`resource`] write down what was measured.
+//! `meter` measures, from cgroups and `/proc`; `summary` and `resource` write down what was measured.
 
 mod host;
 mod meter;

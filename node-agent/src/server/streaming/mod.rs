@@ -5,7 +5,7 @@
 //!                          (the Node declares ExtendWebSocketsToKubelet)
 //! ```
 //! [`query`] reads what is asked, [`protocol`] is the frames, [`outcome`] what is told at the end, [`session`] the pump
-//! between socket and pipes; [`exec`] and [`attach`] say what the pipes are.
+//! between socket and pipes; `exec` and `attach` say what the pipes are.
 //!
 //! # Guarantees
 //! - A client that goes away ends its exec: the process is killed. An attached container goes on.
