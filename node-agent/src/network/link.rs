@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use futures::TryStreamExt as _;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -185,7 +186,10 @@ impl Netlink {
     async fn address(&self, link: u32, address: IpAddr) -> Result<(), LinkError> {
         let error = |source| LinkError::Netlink { operation: format!("give {address} to {HOST_LINK}"), source };
         let width = if address.is_ipv4() { 32 } else { 128 };
-        self.handle.address().add(link, address, width).replace().execute().await.map_err(error)
+        let mut request = self.handle.address().add(link, address, width).replace();
+        // Nobody else is on this link; without this an IPv6 address cannot be used for its first second or two.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await.map_err(error)
     }
 
     async fn neighbour(&self, link: u32, address: IpAddr, mac: &[u8]) -> Result<(), LinkError> {
