@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use rustix::fs::{CWD, FileType, fstat};
 use rustix::mount::{
@@ -125,6 +126,16 @@ fn overlay(overlay: &Overlay) -> Result<OwnedFd, OpenError> {
     fs.mount(attributes)
 }
 
+/// Whether the kernel's overlay knows `lowerdir+`. It then looks for the directory at once; older kernels take any text for
+/// an option and refuse it only when the file system is made.
+fn takes_layers_one_by_one() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let probe = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC);
+        probe.and_then(|fd| fsconfig_set_string(&fd, "lowerdir+", "/proc/self/no-such-layer")).is_err()
+    })
+}
+
 /// A file system that is being configured.
 struct Filesystem {
     fd: OwnedFd,
@@ -140,11 +151,8 @@ impl Filesystem {
 
     /// One call per layer, because one text for all of them holds about three. Kernels before 6.5 know only that text.
     fn layers(&self, lower: &[std::path::PathBuf]) -> Result<(), OpenError> {
-        let Some((first, rest)) = lower.split_first() else {
-            return Ok(());
-        };
-        if self.set("lowerdir+", first).is_ok() {
-            return rest.iter().try_for_each(|layer| self.set("lowerdir+", layer));
+        if takes_layers_one_by_one() {
+            return lower.iter().try_for_each(|layer| self.set("lowerdir+", layer));
         }
         let escaped = lower.iter().map(|layer| layer.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:"));
         self.set("lowerdir", Path::new(&escaped.collect::<Vec<_>>().join(":")))
