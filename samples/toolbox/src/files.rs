@@ -7,7 +7,8 @@ use crate::{Outcome, named};
 
 /// `ls [-l] [PATH...]`: names sorted; `-l` adds kind and length.
 pub fn ls(arguments: &[String]) -> Outcome {
-    let long = arguments.iter().any(|argument| argument == "-l");
+    let has = |letter| arguments.iter().any(|argument| argument.starts_with('-') && argument.contains(letter));
+    let (long, all) = (has('l'), has('a'));
     let mut paths: Vec<&str> = arguments
         .iter()
         .map(String::as_str)
@@ -28,6 +29,9 @@ pub fn ls(arguments: &[String]) -> Outcome {
         let mut names = Vec::new();
         for entry in fs::read_dir(path).map_err(named(path))? {
             let entry = entry.map_err(named(path))?;
+            if !all && entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             names.push((
                 entry.file_name().to_string_lossy().into_owned(),
                 entry.path(),
