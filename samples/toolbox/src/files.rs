@@ -5,7 +5,7 @@ use std::{env, fs};
 
 use crate::{Outcome, named};
 
-/// `ls [-l] [PATH...]`: names sorted; `-l` adds kind and length.
+/// `ls [-l] [-a] [PATH...]`: names sorted; `-l` adds kind and length, `-a` what begins with a dot.
 pub fn ls(arguments: &[String]) -> Outcome {
     let has = |letter| arguments.iter().any(|argument| argument.starts_with('-') && argument.contains(letter));
     let (long, all) = (has('l'), has('a'));
