@@ -33,37 +33,35 @@ impl Queue {
             }
             state.jobs.push_back(job);
         }
-        self.arrived.notify_one();
+        // All of them: the one that waits longest may have begun to compute in another request, and would not look.
+        self.arrived.notify_waiters();
         true
     }
 
     /// The next job whose client still waits; `None` once closed.
     pub(super) async fn pull(&self) -> Option<Job> {
         loop {
+            // Before the look, so that what arrives after it is heard of.
+            let arrived = self.arrived.notified();
             {
                 let mut state = self.lock();
                 while let Some(job) = state.jobs.pop_front() {
                     if job.is_wanted() {
-                        // A permit of `notify_one` is not counted: the next worker must hear of the rest.
-                        if !state.jobs.is_empty() {
-                            self.arrived.notify_one();
-                        }
                         return Some(job);
                     }
                 }
                 if state.closed {
-                    self.arrived.notify_one();
                     return None;
                 }
             }
-            self.arrived.notified().await;
+            arrived.await;
         }
     }
 
     /// No more requests: workers end when they have done what they have.
     pub(super) fn close(&self) {
         self.lock().closed = true;
-        self.arrived.notify_one();
+        self.arrived.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
