@@ -41,7 +41,7 @@ live:
 	@cargo build -p samara -p samara-shim --bins
 	@SAMARA_CGROUP2_TESTS="$$(cargo test --no-run -p samara-shim -p samara-shim-client 2>&1 \
 	| sed -nE 's/.*Executable (tests.shim.main.rs|unittests src.lib.rs) \((.*(shim|samara_shim_client)-[0-9a-f]+)\)/\2/p' \
-	| grep -v samara_shim- | paste -sd:)" cargo test -p samara-tests
+	| grep -v samara_shim- | sed "s,^target/,$(CURDIR)/target/," | paste -sd:)" cargo test -p samara-tests
 
 check: setup lint unit
 
