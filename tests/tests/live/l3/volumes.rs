@@ -99,7 +99,8 @@ async fn config_map_and_secret_files_have_their_text_and_their_mode(scene: &Scen
     );
 
     let uid = pod.metadata.uid.context("no UID")?;
-    let dir = scene.node().root_dir().join("pods").join(uid).join("volumes");
+    // In memory, where a Secret stays.
+    let dir = scene.node().run_dir().join("volumes").join(uid);
     let file = find(&dir, "password").context("the secret's file on the node")?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file)?.permissions()) & 0o777;
     ensure!(mode == 0o400, "{} has mode {mode:o}", file.display());
