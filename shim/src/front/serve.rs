@@ -21,6 +21,7 @@ use super::outline::Host;
 use super::service::Service;
 use super::task::Tools;
 use super::tasks::Tasks;
+use super::start::FAILED;
 use super::{adopt, logs};
 use samara_runtime::CodeCache;
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
@@ -59,17 +60,24 @@ pub(super) fn serve(dir: &Path, publish: Option<Publish>) -> Result<(), ServeErr
         return announce(io::stdout(), dir);
     };
     let answer = place.log_instead_of_output()?;
-    raise_file_limit();
-    let living = Living::find_or_start(&place.zygote()).map_err(ServeError::Zygote)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
-    let served = runtime.block_on(run(&place, living, publish, answer));
+    let served = serve_in(&place, publish, &answer);
     if let Err(error) = &served {
-        tracing::error!(error = super::error::chain(error), "the front ends");
+        let why = super::error::chain(error);
+        tracing::error!(error = why, "the front ends");
+        // Standard error is the log by now. The starter takes what is no address for the reason.
+        let _ = writeln!(&answer, "{FAILED}{why}");
     }
     served
 }
 
-async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: File) -> Result<(), ServeError> {
+fn serve_in(place: &Place, publish: Option<Publish>, answer: &File) -> Result<(), ServeError> {
+    raise_file_limit();
+    let living = Living::find_or_start(&place.zygote()).map_err(ServeError::Zygote)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    runtime.block_on(run(place, living, publish, answer))
+}
+
+async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: &File) -> Result<(), ServeError> {
     let events = match publish {
         Some(Publish { address, namespace }) if !address.is_empty() => Events::to_containerd(address, namespace),
         _ => Events::default(),

@@ -10,6 +10,9 @@ use super::SELF;
 use super::args::Publish;
 use samara_shim_client::front::SHIM_NAME;
 
+/// Begins the line by which a front says why it does not serve; an address begins with `/`.
+pub(super) const FAILED: &str = "failed: ";
+
 type Failure = Box<dyn Error + Send + Sync>;
 
 /// `front --dir`: prints the address.
@@ -30,6 +33,9 @@ pub(super) fn spawn(dir: &Path, publish: Option<&Publish>) -> Result<String, Fai
     let mut address = String::new();
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut address)?;
+    }
+    if let Some(why) = address.strip_prefix(FAILED) {
+        return Err(format!("the front ended: {}", why.trim()).into());
     }
     if address.ends_with('\n') {
         return Ok(address.trim().to_owned());

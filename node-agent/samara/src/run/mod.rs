@@ -86,7 +86,8 @@ pub(crate) fn main(args: RunArgs) -> Result<ExitCode> {
 async fn run(args: RunArgs) -> Result<ExitCode> {
     let program = program::find(&args).await?;
     let id = new_id();
-    let dir = args.run_dir.join("cli").join(&id);
+    // The path of a socket has at most 107 bytes.
+    let dir = args.run_dir.join("cli").join(&id[..16]);
     fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
     let outcome = run_in(&args, &program, &id, &dir).await;
     fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
