@@ -1,7 +1,7 @@
 # make demo    a control plane, a node and a story; a second one builds nothing. `make down` ends it
 # make test    format, lints, docs, unit and property tests, and the live suite: what .ci/run runs
 # make check   the same without the live suite; under two minutes when warm
-# make bench   figures against KWOK, written to docs/benchmarks.md
+# make bench   figures of the release build against KWOK, written to target/bench.md; docs/benchmarks.md speaks of them
 # make setup   installs what is missing of Wasm targets and distribution packages; the others call it
 # make deny    licences, sources and bans of all dependencies (installs cargo-deny once)
 # make clean   removes all that was built
@@ -56,9 +56,10 @@ unit: $(TOOLS)/registry # the image store is tested against it
 
 bench: setup
 	$(BESIDE) tools tools-bench samples host
-	@$(SUDO) $(TARGET)/debug/bench
+	@cargo build --release -p samara --bins
+	@$(SUDO) env SAMARA_BIN=$(TARGET)/release/samara $(TARGET)/debug/bench
 
-# The one build which demo, tests and bench share.
+# The one build which demo and tests share.
 host:
 	@cargo build -p samara -p samara-tests --bins
 

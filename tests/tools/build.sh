@@ -38,3 +38,11 @@ if [ "$name" = kubernetes ]; then
     go build -ldflags "-s -w" -o "$out/etcd" go.etcd.io/etcd/server/v3
     touch "$out/etcd"
 fi
+if [ "$name" = kwok ]; then
+    # What its nodes and pods do is data, which its release has beside the program.
+    stages=$(go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+    for stage in "$stages"/node/fast/node-*.yaml "$stages"/node/heartbeat-with-lease/node-*.yaml "$stages"/pod/fast/pod-*.yaml; do
+        echo ---
+        cat "$stage"
+    done >"$out/kwok-stages.yaml"
+fi

@@ -57,7 +57,6 @@ fn run(args: &Args) -> Result<()> {
 }
 
 async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> {
-    single::starts(&site, &mut report).await?;
     let options = cluster::Options { node_cidr_mask_size: 20, ..cluster::Options::new() };
     let cluster = Cluster::up(site, &options).await?;
     samples::push_all().await?;
@@ -69,6 +68,7 @@ async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> 
     footprint::of_an_idle_node(&cluster, &node, &mut report, "idle").await?;
     pods::warm(&cluster, Target::Samara).await?;
     pods::warm(&cluster, Target::Kwok).await?;
+    pods::first_of_an_image(&cluster, &mut report).await?;
     let mut shots = vec![Shot { pods: 100, every: Some(Duration::from_millis(200)) }, Shot { pods: 100, every: None }];
     if !args.small {
         shots.push(Shot { pods: 1000, every: None });
@@ -87,7 +87,7 @@ async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> 
             pods::clear(&cluster, &fired).await?;
         }
     }
-    report.line(format!("binary: {} MiB (dev profile)", std::fs::metadata(samara())?.len() >> 20));
+    report.line(format!("the binary {}: {} MiB", samara().display(), std::fs::metadata(samara())?.len() >> 20));
     Ok(report)
 }
 

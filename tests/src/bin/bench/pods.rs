@@ -18,6 +18,8 @@ use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+use crate::report::Report;
+
 /// Creates which are under way at once.
 const IN_FLIGHT: usize = 16;
 const LIMIT: Duration = Duration::from_secs(300);
@@ -52,10 +54,17 @@ impl Target {
 }
 
 /// So many pods, all at once or one after each pause.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shot {
     pub(crate) pods: usize,
     pub(crate) every: Option<Duration>,
+}
+
+impl Shot {
+    /// For tables.
+    pub(crate) fn how(self) -> &'static str {
+        if self.every.is_some() { "5/s" } else { "at once" }
+    }
 }
 
 /// What came of it.
@@ -101,6 +110,8 @@ pub(crate) async fn start_kwok(cluster: &Cluster) -> Result<()> {
     let program = Program::new("kwok", tools_dir().join("kwok"), cluster.logs().join("kwok.log"))
         .arg("--kubeconfig")
         .arg(cluster.kubectl().kubeconfig())
+        .arg("--config")
+        .arg(tools_dir().join("kwok-stages.yaml"))
         .args([
             "--manage-nodes-with-label-selector=type=kwok",
             "--cidr=10.99.0.0/16",
@@ -125,6 +136,26 @@ pub(crate) async fn start_kwok(cluster: &Cluster) -> Result<()> {
     .await
 }
 
+/// A module of some size whose image the node has never seen, and a second pod of it: create to Ready of both.
+pub(crate) async fn first_of_an_image(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    let namespace = new_namespace(cluster, Target::Samara).await?;
+    let api = Api::<Pod>::namespaced(cluster.client().clone(), &namespace);
+    for (name, what) in [("first", "nothing cached: pull, compile and start"), ("second", "from the cache")] {
+        let pod = PodSpec::of("go-hello").main(json!({ "args": ["--hold"] })).pod(name);
+        let version = api.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
+        let (done, ready) = oneshot::channel();
+        let watching = tokio::spawn(watch(api.clone(), version, 1, done));
+        let began = Instant::now();
+        api.create(&PostParams::default(), &serde_json::from_value(pod)?).await.context("create a pod")?;
+        let ready = tokio::time::timeout(LIMIT, ready).await.context("the pod is not Ready")?.context("the watch")?;
+        let at = ready.values().next().copied().unwrap_or(began);
+        report.line(format!("a pod of the 2.5 MB module go-hello, {what}: Ready after {} ms", (at - began).as_millis()));
+        watching.abort();
+        api.delete(name, &DeleteParams::default().grace_period(0)).await.context("delete the pod")?;
+    }
+    Ok(())
+}
+
 /// One pod, so that images and code are there and every path has been taken once.
 pub(crate) async fn warm(cluster: &Cluster, target: Target) -> Result<()> {
     let fired = fire(cluster, target, Shot { pods: 5, every: None }).await?;
@@ -138,9 +169,9 @@ pub(crate) async fn fire(cluster: &Cluster, target: Target, shot: Shot) -> Resul
     let version = api.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
     let sent: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
     let (done, all_ready) = oneshot::channel();
-    let watching = tokio::spawn(watch(api.clone(), version, Arc::clone(&sent), shot.pods, done));
+    let watching = tokio::spawn(watch(api.clone(), version, shot.pods, done));
 
-    println!("{}: {} pods {}", target.name(), shot.pods, if shot.every.is_some() { "one by one" } else { "at once" });
+    println!("{}: {} pods {}", target.name(), shot.pods, shot.how());
     let began = Instant::now();
     let room = Arc::new(Semaphore::new(IN_FLIGHT));
     let mut creates = JoinSet::new();
@@ -179,7 +210,6 @@ pub(crate) async fn fire(cluster: &Cluster, target: Target, shot: Shot) -> Resul
 async fn watch(
     api: Api<Pod>,
     version: String,
-    sent: Arc<Mutex<HashMap<String, Instant>>>,
     count: usize,
     done: oneshot::Sender<HashMap<String, Instant>>,
 ) -> Result<()> {
@@ -193,7 +223,6 @@ async fn watch(
             ready.entry(pod.name_any()).or_insert(now);
         }
         if ready.len() == count {
-            drop(sent);
             done.send(ready).ok();
             return Ok(());
         }

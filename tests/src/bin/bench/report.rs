@@ -11,24 +11,32 @@ pub(crate) struct Report {
     shots: Vec<String>,
     processes: Vec<String>,
     lines: Vec<String>,
-    floors: Vec<(usize, bool, f64, f64)>,
+    figures: Vec<(Target, Shot, Figure)>,
+}
+
+/// A shot in numbers: milliseconds, and pods per second.
+#[derive(Debug, Clone, Copy)]
+struct Figure {
+    p50: f64,
+    p99: f64,
+    rate: f64,
 }
 
 impl Report {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { shots: Vec::new(), processes: Vec::new(), lines: Vec::new(), floors: Vec::new() }
+        Self { shots: Vec::new(), processes: Vec::new(), lines: Vec::new(), figures: Vec::new() }
     }
 
     /// A shot's latencies and rate.
     pub(crate) fn shot(&mut self, target: Target, shot: Shot, fired: &Fired) {
-        let how = if shot.every.is_some() { "5/s" } else { "at once" };
+        let how = shot.how();
         let [p50, p99] = [0.5, 0.99].map(|part| fired.percentile(part).as_secs_f64() * 1000.0);
         let rate = fired.rate();
         let row = format!("| {} | {} {how} | {p50:.0} ms | {p99:.0} ms | {rate:.0}/s |", target.name(), shot.pods);
         println!("{row}");
         self.shots.push(row);
-        self.floors.push((shot.pods, target == Target::Samara, p50, rate));
+        self.figures.push((target, shot, Figure { p50, p99, rate }));
     }
 
     /// Processes of one role.
@@ -58,11 +66,34 @@ impl Report {
         self.lines.push(text);
     }
 
+    /// Each of our shots beside the mean of the floor's before and after.
+    fn beside_the_floor(&self) -> Vec<String> {
+        let ours = self.figures.iter().filter(|(target, ..)| *target == Target::Samara);
+        let lines = ours.filter_map(|(_, shot, figure)| {
+            let floors: Vec<_> =
+                self.figures.iter().filter(|(target, other, _)| *target == Target::Kwok && other == shot).collect();
+            let mean = |part: fn(&Figure) -> f64| {
+                Some(floors.iter().map(|(.., figure)| part(figure)).sum::<f64>() / count(floors.len())?)
+            };
+            let [p50, p99, rate] = [
+                figure.p50 / mean(|figure| figure.p50)?,
+                figure.p99 / mean(|figure| figure.p99)?,
+                100.0 * figure.rate / mean(|figure| figure.rate)?,
+            ];
+            let how = shot.how();
+            Some(format!("{} {how}: p50 {p50:.2}x, p99 {p99:.2}x, rate {rate:.0} % of the floor.", shot.pods))
+        });
+        lines.collect()
+    }
+
     /// The whole page.
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("| who | pods | p50 | p99 | rate |\n|---|---|---|---|---|\n");
         for row in &self.shots {
             let _ = writeln!(text, "{row}");
+        }
+        for line in self.beside_the_floor() {
+            let _ = writeln!(text, "\n{line}");
         }
         text += "\n| when | process | count | PSS | CPUs |\n|---|---|---|---|---|\n";
         for row in &self.processes {
@@ -74,6 +105,12 @@ impl Report {
         }
         text
     }
+}
+
+/// None of nothing.
+#[expect(clippy::cast_precision_loss, reason = "a handful")]
+fn count(of: usize) -> Option<f64> {
+    (of > 0).then_some(of as f64)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for reading")]

@@ -32,8 +32,3 @@ pub(crate) fn runs_of_hello(site: &Site, report: &mut Report) -> Result<()> {
     report.starts("`samara run` of hello, warm", times);
     Ok(())
 }
-
-/// create and start through the task API, of each kind of guest.
-pub(crate) async fn starts(_site: &Site, _report: &mut Report) -> Result<()> {
-    Ok(())
-}
