@@ -88,16 +88,17 @@ impl Entry {
         if !self.registrytoken.is_empty() {
             return Ok(Credential::Bearer(self.registrytoken));
         }
+        if !self.identitytoken.is_empty() {
+            return Ok(Credential::Identity(self.identitytoken));
+        }
         if self.auth.is_empty() {
-            let password = if self.password.is_empty() { self.identitytoken } else { self.password };
-            return Ok(Credential::Basic { username: self.username, password });
+            return Ok(Credential::Basic { username: self.username, password: self.password });
         }
         let auth = self.auth.trim();
         let bytes =
             STANDARD.decode(auth).or_else(|_| STANDARD_NO_PAD.decode(auth)).map_err(|_| "auth is not base64")?;
         let text = String::from_utf8(bytes).map_err(|_| "auth is not text")?;
         let (username, password) = text.split_once(':').ok_or("auth is not user:password")?;
-        let password = if self.identitytoken.is_empty() { password.to_owned() } else { self.identitytoken };
         // Some tools pad the decoded text.
         Ok(Credential::Basic { username: username.to_owned(), password: password.trim_end_matches('\0').to_owned() })
     }
@@ -155,6 +156,7 @@ mod tests {
             .map(|credential| match credential {
                 Credential::Basic { username, password } => format!("{username}:{password}"),
                 Credential::Bearer(token) => format!("bearer {token}"),
+                Credential::Identity(token) => format!("identity {token}"),
                 Credential::Anonymous => String::new(),
             })
             .collect()
@@ -183,7 +185,7 @@ mod tests {
         assert_eq!(users(&keyring(r#"{"r.test": {"auth": "dTpwOnE="}}"#), image), ["u:p:q"]);
         assert_eq!(users(&keyring(r#"{"r.test": {"auth": "dTpw"}}"#), image), ["u:p"]);
         assert_eq!(users(&keyring(r#"{"r.test": {"registrytoken": "t"}}"#), image), ["bearer t"]);
-        assert_eq!(users(&keyring(r#"{"r.test": {"auth": "dTpw", "identitytoken": "t"}}"#), image), ["u:t"]);
+        assert_eq!(users(&keyring(r#"{"r.test": {"auth": "dTpw", "identitytoken": "t"}}"#), image), ["identity t"]);
         let old = Keyring::from_config(br#"{"r.test": {"username": "u", "password": "p", "email": "e"}}"#).unwrap();
         assert_eq!(users(&old, image), ["u:p"]);
     }

@@ -34,6 +34,14 @@ impl Digest {
         hasher.finish()
     }
 
+    /// Whether it is the digest of these bytes; if not, which is, by the same algorithm.
+    pub fn check(&self, bytes: &[u8]) -> Result<(), Self> {
+        let mut hasher = self.hasher();
+        hasher.update(bytes);
+        let actual = hasher.finish();
+        if actual == *self { Ok(()) } else { Err(actual) }
+    }
+
     /// `sha256` or `sha512`.
     pub fn algorithm(&self) -> &str {
         self.0.split_once(':').map_or("", |(algorithm, _)| algorithm)

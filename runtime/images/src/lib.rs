@@ -18,12 +18,14 @@ mod store;
 mod unpack;
 
 pub use artifact::{Artifact, ArtifactError, RootfsBuilder};
-pub use digest::{Digest, InvalidDigest};
+pub use digest::{Digest, Hasher, InvalidDigest};
 pub use format::{ImageConfig, Refusal, WasmKind};
 pub use image::{Content, Image};
 pub use pull::{Admit, Progress, ProgressEvent, PullCause, PullError, Puller, PullerConfig, Retry};
 pub use push::{PushCause, PushError, Pusher};
 pub use reference::{InvalidReference, Reference};
-pub use registry::{Credential, RegistryConfig, RegistryError, RegistryFailure};
+pub use registry::{
+    Credential, Detail, HostsError, Proxy, RegistryConfig, RegistryError, RegistryFailure, parse_hosts,
+};
 pub use store::{Collected, ImageStore, Operation, StoreError, StoredImage};
 pub use unpack::{UnpackError, UnpackLimits};

@@ -24,7 +24,7 @@ use crate::store::ImageStore;
 pub struct Puller {
     store: ImageStore,
     config: Arc<PullerConfig>,
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
 }
 
 impl std::fmt::Debug for Puller {
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Puller {
 impl Puller {
     /// A puller into `store`.
     pub fn new(store: ImageStore, config: PullerConfig) -> Self {
-        let sessions = Arc::new(Sessions::new(config.registries.clone()));
+        let sessions = Sessions::new(config.registries.clone());
         Self { store, config: Arc::new(config), sessions }
     }
 
@@ -69,7 +69,6 @@ impl Puller {
         for credential in credentials {
             match self.pull_with(reference, credential, progress).await {
                 Err(cause) if cause.is_refused_credential() => {
-                    self.sessions.forget(reference, credential);
                     refused = Some(cause);
                 }
                 other => return other.map_err(failed),
@@ -84,7 +83,10 @@ impl Puller {
         credential: &Credential,
         progress: &dyn Progress,
     ) -> Result<Image, PullCause> {
-        let session = self.sessions.open(reference, credential, Purpose::Pull).await?;
+        let session = self.sessions.open(reference, credential, Purpose::Pull)?;
+        if let Some(image) = self.unchanged(&session, reference, progress).await? {
+            return Ok(image);
+        }
         let resolved = self.resolve(&session, reference).await?;
         let config = self.config_document(&session, &resolved.document).await?;
         let plan = plan(&resolved.document, &config)?;

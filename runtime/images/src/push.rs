@@ -74,8 +74,7 @@ impl Pusher {
         artifact: &Artifact,
         credential: &Credential,
     ) -> Result<Digest, PushCause> {
-        let session = self.sessions.open(reference, credential, Purpose::Push).await?;
-        session.authenticate().await?;
+        let session = self.sessions.open(reference, credential, Purpose::Push)?;
         for blob in &artifact.blobs {
             push_blob(&session, blob).await?;
         }

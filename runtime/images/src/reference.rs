@@ -112,14 +112,6 @@ impl Reference {
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)
     }
-
-    /// Where the registry is spoken to: Docker Hub's is at another host than its name.
-    pub fn host(&self) -> &str {
-        match self.registry.as_str() {
-            DOCKER_HUB => DOCKER_HUB_LEGACY,
-            registry => registry,
-        }
-    }
 }
 
 /// The part before the first slash is a registry if it looks like one (docker's `splitDockerDomain`).
@@ -288,12 +280,6 @@ mod tests {
         for (text, reason) in cases {
             assert_eq!(Reference::parse(text), Err(reason), "{text}");
         }
-    }
-
-    #[test]
-    fn docker_hub_is_spoken_to_at_its_other_host() {
-        assert_eq!(Reference::parse("nginx").unwrap().host(), "index.docker.io");
-        assert_eq!(Reference::parse("localhost:5000/a").unwrap().host(), "localhost:5000");
     }
 
     proptest! {

@@ -1,11 +1,24 @@
-//! Speaking to a registry: one session is one repository, one credential and one purpose. Over `oci-client`.
+//! Speaking to a registry: the distribution specification's `/v2/` API and docker's token scheme, over `reqwest`.
+//!
+//! Everything that a registry sends is bounded, in length and in time, before it is held (`docs/decisions/0003`).
+//! One [`Session`] is one repository with one credential; it asks one place after the other: mirrors, then the registry.
 
+mod answer;
+mod challenge;
+mod clients;
 mod config;
 mod credential;
+mod endpoint;
 mod error;
+mod hosts;
+mod place;
+mod redirect;
 mod session;
+mod token;
+mod upload;
 
-pub use config::RegistryConfig;
+pub use config::{Proxy, RegistryConfig};
 pub use credential::Credential;
-pub use error::{RegistryError, RegistryFailure};
-pub(crate) use session::{Purpose, Session, Sessions};
+pub use error::{Detail, RegistryError, RegistryFailure};
+pub use hosts::{HostsError, parse_hosts};
+pub(crate) use session::{Giver, Purpose, Session, Sessions};

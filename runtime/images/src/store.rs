@@ -95,6 +95,11 @@ impl ImageStore {
     /// Finds an image by a name: one it was pulled by, or any pin of a digest that was pulled from the same repository.
     /// `None` also if some of its content is missing, so that it is pulled again.
     pub fn get(&self, reference: &Reference) -> Result<Option<Image>, StoreError> {
+        Ok(self.find(reference)?.map(|(_, image)| image))
+    }
+
+    /// The same, with what the registry gave for the name: the manifest or an index.
+    pub(crate) fn find(&self, reference: &Reference) -> Result<Option<(Digest, Image)>, StoreError> {
         let record = match self.record(reference)? {
             Some(record) => Some(record),
             None => match reference.digest() {
@@ -106,7 +111,7 @@ impl ImageStore {
             },
         };
         match record {
-            Some(record) => self.load(reference, &record.manifest),
+            Some(record) => Ok(self.load(reference, &record.manifest)?.map(|image| (record.target, image))),
             None => Ok(None),
         }
     }

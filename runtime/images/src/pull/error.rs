@@ -84,18 +84,7 @@ impl PullError {
     /// When it makes sense to try again.
     pub fn retry(&self) -> Retry {
         match &self.cause {
-            PullCause::Registry(error) => match &error.failure {
-                RegistryFailure::BrokeOff(_) => Retry::Now,
-                RegistryFailure::RateLimited { retry_after, .. } => Retry::Later(*retry_after),
-                RegistryFailure::Unreachable(_)
-                | RegistryFailure::Timeout(_)
-                | RegistryFailure::Unauthorized(_)
-                | RegistryFailure::Denied(_)
-                | RegistryFailure::NotFound(_)
-                | RegistryFailure::Server { .. }
-                | RegistryFailure::Unexpected(_)
-                | RegistryFailure::Digest(_) => Retry::Later(None),
-            },
+            PullCause::Registry(error) => after(&error.failure),
             PullCause::Refused(_) => Retry::Never,
             PullCause::Layer { error, .. } => match error {
                 UnpackError::Write { .. } => Retry::Later(None),
@@ -124,13 +113,25 @@ impl PullCause {
 
     /// Whether another credential might do better.
     pub(super) fn is_refused_credential(&self) -> bool {
-        matches!(
-            self,
-            Self::Registry(RegistryError {
-                failure: RegistryFailure::Unauthorized(_) | RegistryFailure::Denied(_) | RegistryFailure::NotFound(_),
-                ..
-            })
-        )
+        matches!(self, Self::Registry(error) if error.failure.is_refusal())
+    }
+}
+
+fn after(failure: &RegistryFailure) -> Retry {
+    match failure {
+        RegistryFailure::BrokeOff(_) => Retry::Now,
+        RegistryFailure::RateLimited { retry_after, .. } | RegistryFailure::Server { retry_after, .. } => {
+            Retry::Later(*retry_after)
+        }
+        RegistryFailure::TokenService { failure, .. } => after(failure),
+        RegistryFailure::Unreachable(_)
+        | RegistryFailure::Timeout(_)
+        | RegistryFailure::Unauthorized(_)
+        | RegistryFailure::Denied(_)
+        | RegistryFailure::NotFound(_)
+        | RegistryFailure::Unexpected(_)
+        | RegistryFailure::Digest(_)
+        | RegistryFailure::Configuration(_) => Retry::Later(None),
     }
 }
 

@@ -9,7 +9,7 @@ use super::resolve::within;
 use super::{Progress, ProgressEvent, PullCause, Puller};
 use crate::format::{Descriptor, Refusal, WasmKind};
 use crate::media_type::LayerKind;
-use crate::registry::{RegistryError, RegistryFailure, Session};
+use crate::registry::{Giver, RegistryError, RegistryFailure, Session};
 use crate::store::BlobWriter;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -34,11 +34,31 @@ impl Puller {
         if self.store.has_blob(&blob.digest) {
             return Ok(());
         }
+        loop {
+            let mut giver = None;
+            let Err(cause) = self.fetch_from(session, blob, check, &mut giver, progress).await else { return Ok(()) };
+            let others = !matches!(cause, PullCause::Store(_)) && giver.is_some_and(|giver| session.avoid(giver));
+            if !others {
+                return Err(cause);
+            }
+            tracing::info!(digest = %blob.digest, %cause, "a mirror's content is of no use");
+        }
+    }
+
+    /// From the first place that gives it, with as many connections as it takes.
+    async fn fetch_from(
+        &self,
+        session: &Session,
+        blob: &Descriptor,
+        check: &Check<'_>,
+        giver: &mut Option<Giver>,
+        progress: &dyn Progress,
+    ) -> Result<(), PullCause> {
         let mut transfer = Transfer { blob, check, start: Vec::new(), writer: self.store.write_blob(&blob.digest)? };
         let mut resumes = 0;
         let mut pause = FIRST_PAUSE;
         while !transfer.is_complete() {
-            let Err(cause) = self.copy(session, &mut transfer, progress).await else { continue };
+            let Err(cause) = self.copy(session, &mut transfer, giver, progress).await else { continue };
             if resumes >= self.config.resumes || !breaks_off(&cause) {
                 return Err(cause);
             }
@@ -56,10 +76,12 @@ impl Puller {
         &self,
         session: &Session,
         transfer: &mut Transfer<'_>,
+        giver: &mut Option<Giver>,
         progress: &dyn Progress,
     ) -> Result<(), PullCause> {
         let blob = transfer.blob;
         let mut body = session.blob(&blob.digest, transfer.writer.written()).await?;
+        *giver = Some(body.from);
         if body.offset != transfer.writer.written() {
             // The registry knows no ranges: from the beginning.
             transfer.writer = self.store.write_blob(&blob.digest)?;
@@ -127,7 +149,10 @@ fn breaks_off(cause: &PullCause) -> bool {
     matches!(
         cause,
         PullCause::Registry(RegistryError {
-            failure: RegistryFailure::BrokeOff(_) | RegistryFailure::Timeout(_) | RegistryFailure::Unreachable(_),
+            failure: RegistryFailure::BrokeOff(_)
+                | RegistryFailure::Timeout(_)
+                | RegistryFailure::Unreachable(_)
+                | RegistryFailure::Server { .. },
             ..
         })
     )

@@ -1,11 +1,11 @@
 //! From a name to one manifest and its configuration.
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 
-use super::{PullCause, Puller};
+use super::{Progress, ProgressEvent, PullCause, Puller};
 use crate::digest::Digest;
 use crate::format::{Document, Manifest, Refusal, choose};
+use crate::image::Image;
 use crate::reference::Reference;
 use crate::registry::Session;
 
@@ -22,11 +22,30 @@ pub(super) struct Resolved {
 }
 
 impl Puller {
+    /// The image that is here, if the registry says that the name still stands for it. Costs no download and, at Docker Hub, nothing
+    /// of the rate limit. What the registry does not answer well is asked again with the download.
+    pub(super) async fn unchanged(
+        &self,
+        session: &Session,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<Option<Image>, PullCause> {
+        let Some((target, image)) = self.store.find(reference)? else { return Ok(None) };
+        let name = reference.digest().map(Digest::as_str).or(reference.tag()).unwrap_or("latest");
+        match session.resolve(name).await {
+            Ok(Some(now)) if now == target || reference.digest() == Some(&now) => {
+                progress.report(ProgressEvent::Resolved { digest: &image.digest, size: image.size });
+                Ok(Some(image))
+            }
+            _ => Ok(None),
+        }
+    }
+
     pub(super) async fn resolve(&self, session: &Session, reference: &Reference) -> Result<Resolved, PullCause> {
-        let (mut bytes, mut digest) = session.manifest(reference.tag(), reference.digest()).await?;
+        let longest = self.config.largest_manifest;
+        let (mut bytes, mut digest) = session.manifest(reference.tag(), reference.digest(), longest).await?;
         let target = digest.clone();
         for _ in 0..DEEPEST {
-            within("manifest", bytes.len() as u64, self.config.largest_manifest)?;
             let index = match Document::parse(&bytes)? {
                 Document::Manifest(document) => {
                     return Ok(Resolved { target, manifest: digest, manifest_bytes: bytes, document: *document });
@@ -34,8 +53,8 @@ impl Puller {
                 Document::Index(index) => index,
             };
             let chosen = choose(&index)?;
-            within("manifest", chosen.size, self.config.largest_manifest)?;
-            (bytes, digest) = session.manifest(None, Some(&chosen.digest)).await?;
+            within("manifest", chosen.size, longest)?;
+            (bytes, digest) = session.manifest(None, Some(&chosen.digest), longest).await?;
         }
         Err(Refusal::NestedIndex.into())
     }
@@ -47,26 +66,17 @@ impl Puller {
         if let Some(bytes) = self.store.read_blob(&config.digest)? {
             return Ok(bytes);
         }
-        let mut bytes = Vec::new();
-        if config.size > 0 {
-            let mut body = session.blob(&config.digest, 0).await?.bytes;
-            while let Some(piece) = body.next().await {
-                bytes.extend_from_slice(&piece.map_err(|failure| session.failed(failure))?);
-                if bytes.len() as u64 > config.size {
-                    break;
-                }
-            }
-        }
-        let mut hasher = config.digest.hasher();
-        hasher.update(&bytes);
-        let actual = hasher.finish();
+        let bytes = match config.size {
+            0 => Vec::new(),
+            size => session.small_blob(&config.digest, size).await?.to_vec(),
+        };
         if bytes.len() as u64 != config.size {
             let (digest, expected, actual) = (config.digest.clone(), config.size, bytes.len() as u64);
             return Err(PullCause::Size { digest, expected, actual });
         }
-        match actual == config.digest {
-            true => Ok(bytes),
-            false => Err(PullCause::Digest { expected: config.digest.clone(), actual }),
+        match config.digest.check(&bytes) {
+            Ok(()) => Ok(bytes),
+            Err(actual) => Err(PullCause::Digest { expected: config.digest.clone(), actual }),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How registries are reached.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How registries are reached. The default speaks TLS to all but those of this machine.
@@ -12,10 +13,28 @@ pub struct RegistryConfig {
     pub tls: Vec<String>,
     /// Certificates, in PEM, of authorities which are trusted beside the system's.
     pub authorities: Vec<Vec<u8>>,
+    /// Where containerd keeps settings per registry (`/etc/containerd/certs.d`): mirrors, authorities, client certificates. See
+    /// [`parse_hosts`](crate::parse_hosts) for what is read. Default none.
+    pub hosts_dir: Option<PathBuf>,
+    /// Through whom they are reached. Default: as `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` say. This machine never is.
+    pub proxy: Option<Proxy>,
     /// For a connection to be made. Default 15 s.
     pub connect_timeout: Duration,
     /// For the next bytes to come. Default 30 s.
     pub read_timeout: Duration,
+    /// For a manifest, configuration or token to come whole. Default 120 s.
+    pub document_timeout: Duration,
+}
+
+/// Proxies, in place of those which the environment names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// Address of the one for registries without TLS.
+    pub http: Option<String>,
+    /// Address of the one for registries with TLS.
+    pub https: Option<String>,
+    /// Whom not to reach through it, in the form of `NO_PROXY`: domains, addresses and networks, separated by commas.
+    pub except: String,
 }
 
 impl Default for RegistryConfig {
@@ -24,8 +43,11 @@ impl Default for RegistryConfig {
             plain_http: Vec::new(),
             tls: Vec::new(),
             authorities: Vec::new(),
+            hosts_dir: None,
+            proxy: None,
             connect_timeout: Duration::from_secs(15),
             read_timeout: Duration::from_secs(30),
+            document_timeout: Duration::from_secs(120),
         }
     }
 }

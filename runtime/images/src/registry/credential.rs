@@ -16,6 +16,9 @@ pub enum Credential {
     },
     /// A bearer token for the registry itself.
     Bearer(String),
+    /// An identity token: what `docker login` leaves for registries that sign in by OAuth 2. The token service gives an access
+    /// token for it.
+    Identity(String),
 }
 
 impl fmt::Debug for Credential {
@@ -26,6 +29,7 @@ impl fmt::Debug for Credential {
                 formatter.debug_struct("Basic").field("username", username).finish_non_exhaustive()
             }
             Self::Bearer(_) => formatter.debug_struct("Bearer").finish_non_exhaustive(),
+            Self::Identity(_) => formatter.debug_struct("Identity").finish_non_exhaustive(),
         }
     }
 }
@@ -38,6 +42,7 @@ mod tests {
     fn a_secret_is_never_printed() {
         let basic = Credential::Basic { username: "user".into(), password: "open sesame".into() };
         let bearer = Credential::Bearer("open sesame".into());
-        assert!(!format!("{basic:?}{bearer:?}").contains("sesame"));
+        let identity = Credential::Identity("open sesame".into());
+        assert!(!format!("{basic:?}{bearer:?}{identity:?}").contains("sesame"));
     }
 }

@@ -1,19 +1,21 @@
 //! What a registry, or the way to it, can answer instead of content.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
-use oci_client::errors::{OciDistributionError, OciErrorCode};
 use thiserror::Error;
 
 /// A registry did not give what was asked for. Says which registry, and why.
 #[derive(Debug, Error)]
-#[error("registry {registry}: {failure}")]
+#[error("registry {registry}: {failure}{}", Mirrors(.mirrors))]
 pub struct RegistryError {
-    /// Host and port.
+    /// Host and port, as in the image's name.
     pub registry: String,
-    /// Why.
+    /// Why: what the last place said that was asked, which is the registry itself unless the configuration has it otherwise.
     pub failure: RegistryFailure,
+    /// What the places said which were asked before, as `host:port`.
+    pub mirrors: Vec<(String, RegistryFailure)>,
 }
 
 /// Why a registry did not give what was asked for.
@@ -38,7 +40,7 @@ pub enum RegistryFailure {
     #[error("not found (404){0}")]
     NotFound(Detail),
     /// 429.
-    #[error("too many requests (429){detail}")]
+    #[error("rate limited, too many requests (429){detail}{}", Later(*.retry_after))]
     RateLimited {
         /// What it said.
         detail: Detail,
@@ -52,6 +54,16 @@ pub enum RegistryFailure {
         status: u16,
         /// What it said.
         detail: Detail,
+        /// When it said to come back.
+        retry_after: Option<Duration>,
+    },
+    /// The service that gives out tokens for the registry failed.
+    #[error("its token service {realm} {failure}")]
+    TokenService {
+        /// Where it is.
+        realm: String,
+        /// How it failed.
+        failure: Box<RegistryFailure>,
     },
     /// Any other answer that no registry should give here.
     #[error("gave an unexpected answer: {0}")]
@@ -59,85 +71,14 @@ pub enum RegistryFailure {
     /// The manifest's bytes are not what its digest says.
     #[error("sent content that is not what its digest says: {0}")]
     Digest(String),
-}
-
-/// What a registry said beside the status, cut to a length for a message. Prints as `: text`, or as nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Detail(String);
-
-impl Detail {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self(shorten(&text.into()))
-    }
-}
-
-impl std::fmt::Display for Detail {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.is_empty() {
-            true => Ok(()),
-            false => write!(formatter, ": {}", self.0),
-        }
-    }
-}
-
-/// A registry's text goes into events: one line, no control characters, not long.
-fn shorten(text: &str) -> String {
-    const LONGEST: usize = 300;
-    let words: Vec<&str> =
-        text.split(|it: char| it.is_control() || it.is_whitespace()).filter(|word| !word.is_empty()).collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
-    }
+    /// How to reach it is configured wrongly.
+    #[error("cannot be used as configured: {0}")]
+    Configuration(String),
 }
 
 impl RegistryFailure {
-    /// Reads `oci-client`'s errors.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "errors that no registry should cause share one")]
-    pub(super) fn from_client(error: OciDistributionError) -> Self {
-        match error {
-            OciDistributionError::RequestError(error) => Self::from_request(&error),
-            OciDistributionError::IoError(error) => Self::from_stream(&error),
-            OciDistributionError::UnauthorizedError { .. } => Self::Unauthorized(Detail::default()),
-            OciDistributionError::AuthenticationFailure(reason) => Self::Unauthorized(Detail::new(said(&reason))),
-            OciDistributionError::DigestError(error) => Self::Digest(error.to_string()),
-            OciDistributionError::ServerError { code, message, .. } => Self::from_status(code, said(&message)),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let text: Vec<&str> = envelope.errors.iter().map(|error| error.message.as_str()).collect();
-                let text = text.join("; ");
-                let status = match envelope.errors.first().map(|error| &error.code) {
-                    Some(
-                        OciErrorCode::BlobUnknown
-                        | OciErrorCode::ManifestUnknown
-                        | OciErrorCode::ManifestBlobUnknown
-                        | OciErrorCode::NameUnknown
-                        | OciErrorCode::NotFound,
-                    ) => 404,
-                    Some(OciErrorCode::Unauthorized) => 401,
-                    Some(OciErrorCode::Denied) => 403,
-                    Some(OciErrorCode::Toomanyrequests) => 429,
-                    _ => 400,
-                };
-                Self::from_status(status, text)
-            }
-            other => Self::Unexpected(shorten(&other.to_string())),
-        }
-    }
-
-    fn from_status(status: u16, text: String) -> Self {
-        let detail = Detail::new(text);
-        match status {
-            401 => Self::Unauthorized(detail),
-            403 => Self::Denied(detail),
-            404 => Self::NotFound(detail),
-            429 => Self::RateLimited { detail, retry_after: None },
-            500..=599 => Self::Server { status, detail },
-            _ => Self::Unexpected(format!("status {status}{detail}")),
-        }
-    }
-
-    fn from_request(error: &reqwest::Error) -> Self {
+    /// An error of a request, or in the middle of a body.
+    pub(super) fn from_request(error: &reqwest::Error) -> Self {
         let text = shorten(&chain(error));
         if error.is_connect() {
             Self::Unreachable(text)
@@ -150,33 +91,80 @@ impl RegistryFailure {
         }
     }
 
-    /// An error in the middle of a body.
-    pub(super) fn from_stream(error: &std::io::Error) -> Self {
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
-        match inner {
-            Some(error) if error.is_timeout() => Self::Timeout(shorten(&chain(error))),
-            _ => Self::BrokeOff(shorten(&chain(error))),
+    /// Something that the configuration names cannot be used.
+    pub(super) fn configuration(error: &dyn Error) -> Self {
+        Self::Configuration(shorten(&chain(error)))
+    }
+
+    /// Whether the place itself is the trouble, so that it need not be asked again for a while.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Timeout(_) | Self::Configuration(_))
+    }
+
+    /// Whether someone else's credential might do better. Registries hide from strangers what is private behind 404.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unauthorized(_) | Self::Denied(_) | Self::NotFound(_) => true,
+            Self::TokenService { failure, .. } => failure.is_refusal(),
+            Self::Unreachable(_)
+            | Self::Timeout(_)
+            | Self::BrokeOff(_)
+            | Self::RateLimited { .. }
+            | Self::Server { .. }
+            | Self::Unexpected(_)
+            | Self::Digest(_)
+            | Self::Configuration(_) => false,
         }
     }
 }
 
-/// The message in a registry's error document, or the text as it is.
-fn said(body: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Envelope {
-        errors: Vec<Entry>,
+/// What a registry said beside the status, cut to a length for a message. Prints as `: text`, or as nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Detail(String);
+
+impl Detail {
+    pub(super) fn new(text: impl AsRef<str>) -> Self {
+        Self(shorten(text.as_ref()))
     }
-    #[derive(serde::Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        message: String,
-    }
-    match serde_json::from_str::<Envelope>(body) {
-        Ok(envelope) => {
-            let messages: Vec<String> = envelope.errors.into_iter().map(|entry| entry.message).collect();
-            messages.join("; ")
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => write!(formatter, ": {}", self.0),
         }
-        Err(_) => body.to_owned(),
+    }
+}
+
+struct Mirrors<'a>(&'a [(String, RegistryFailure)]);
+
+impl fmt::Display for Mirrors<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|(name, failure)| write!(formatter, "; mirror {name}: {failure}"))
+    }
+}
+
+struct Later(Option<Duration>);
+
+impl fmt::Display for Later {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(formatter, "; it says to come back in {} s", time.as_secs()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A registry's text goes into events: one line, no control characters, not long.
+fn shorten(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let is_gap = |letter: char| letter.is_control() || letter.is_whitespace();
+    let words: Vec<&str> = text.split(is_gap).filter(|word| !word.is_empty()).collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
     }
 }
 
@@ -199,11 +187,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_registry_says_becomes_one_short_line() {
+    fn a_detail_is_one_short_line() {
         assert_eq!(Detail::new("a\n\tb\u{7}c").to_string(), ": a b c");
-        assert_eq!(Detail::new("").to_string(), "");
-        assert!(Detail::new("x".repeat(10_000)).to_string().len() < 320);
-        assert_eq!(said(r#"{"errors":[{"code":"DENIED","message":"no"}]}"#), "no");
-        assert_eq!(said("<html>"), "<html>");
+        assert_eq!(Detail::new(" ").to_string(), "");
+        assert!(Detail::new("ö".repeat(10_000)).to_string().chars().count() < 320);
     }
 }

@@ -1,55 +1,67 @@
-//! One repository, with one credential, for one purpose.
+//! One repository, with one credential, for one purpose, at whichever place has it.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use oci_client::client::{
-    AsLayerDescriptor, Certificate, CertificateEncoding, ClientConfig, ClientProtocol, LayerDescriptor,
-};
-use oci_client::errors::OciDistributionError;
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, RegistryOperation};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use reqwest::header::{ACCEPT, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode};
+use tokio::time::timeout;
 
-use super::{Credential, RegistryConfig, RegistryError, RegistryFailure};
+use super::clients::Clients;
+use super::place::{Answer, Ask, Place, no_answer};
+use super::token::{Key, Tokens};
+use super::{Credential, RegistryConfig, RegistryError, RegistryFailure, answer, hosts};
 use crate::digest::Digest;
 use crate::media_type;
 use crate::reference::Reference;
 
-/// So many clients are kept, with their connections and tokens; one more, and all are made anew.
-const MOST_CLIENTS: usize = 64;
-
 /// What a session is for: it decides the rights that are asked of a token service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     Pull,
     Push,
 }
 
 impl Purpose {
-    fn operation(self) -> RegistryOperation {
+    pub(super) fn actions(self) -> &'static str {
         match self {
-            Self::Pull => RegistryOperation::Pull,
-            Self::Push => RegistryOperation::Push,
+            Self::Pull => "pull",
+            Self::Push => "pull,push",
         }
     }
 }
 
-/// Clients by registry and credential: a client keeps one credential per registry and never lets go of it.
-#[derive(Default)]
+/// Begins sessions.
+#[derive(Clone)]
 pub(crate) struct Sessions {
-    config: RegistryConfig,
-    clients: Mutex<HashMap<(String, Credential), Client>>,
+    shared: Arc<Shared>,
+}
+
+/// What all sessions share: connections and tokens.
+pub(super) struct Shared {
+    pub(super) config: RegistryConfig,
+    pub(super) clients: Clients,
+    pub(super) tokens: Tokens,
 }
 
 /// One repository, with one credential, for one purpose.
 pub(crate) struct Session {
-    client: Client,
-    repository: oci_client::Reference,
-    auth: RegistryAuth,
+    /// In the order in which they are tried; never empty.
+    pub(super) places: Vec<Candidate>,
+    pub(super) reference: Reference,
+    pub(super) shared: Arc<Shared>,
+    credential: Credential,
     purpose: Purpose,
+}
+
+/// A place, and whether it has failed us.
+pub(super) struct Candidate {
+    pub(super) place: Place,
+    avoided: AtomicBool,
 }
 
 /// A blob's bytes from where the registry begins.
@@ -57,81 +69,78 @@ pub(crate) struct BlobBody {
     /// Where in the blob the first byte is: what was asked for, or 0 if the registry knows no ranges.
     pub(crate) offset: u64,
     pub(crate) bytes: BoxStream<'static, Result<Bytes, RegistryFailure>>,
+    /// Who gives it.
+    pub(crate) from: Giver,
 }
+
+/// Who gave something, to be told if it was wrong.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Giver(usize);
 
 impl Sessions {
     pub(crate) fn new(config: RegistryConfig) -> Self {
-        Self { config, clients: Mutex::default() }
+        Self { shared: Arc::new(Shared { config, clients: Clients::default(), tokens: Tokens::default() }) }
     }
 
     /// Begins a session; nothing is sent yet.
-    pub(crate) async fn open(
+    pub(crate) fn open(
         &self,
         reference: &Reference,
         credential: &Credential,
         purpose: Purpose,
     ) -> Result<Session, RegistryError> {
-        let registry = reference.host().to_owned();
-        let client = self.client(&registry, credential)?;
-        let auth = match credential {
-            Credential::Anonymous => RegistryAuth::Anonymous,
-            Credential::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.clone()),
-            Credential::Bearer(token) => RegistryAuth::Bearer(token.clone()),
-        };
-        client.store_auth_if_needed(&registry, &auth).await;
-        let tag = reference.tag().unwrap_or("latest").to_owned();
-        let repository = oci_client::Reference::with_tag(registry, reference.repository().to_owned(), tag);
-        Ok(Session { client, repository, auth, purpose })
-    }
-
-    /// Forgets what a client knows, for when a token it holds was refused.
-    pub(crate) fn forget(&self, reference: &Reference, credential: &Credential) {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.remove(&(reference.host().to_owned(), credential.clone()));
-    }
-
-    fn client(&self, registry: &str, credential: &Credential) -> Result<Client, RegistryError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (registry.to_owned(), credential.clone());
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
+        let registry = reference.registry();
+        let failed = |failure| RegistryError { registry: registry.to_owned(), failure, mirrors: Vec::new() };
+        let shared = &self.shared;
+        let mut places = Vec::new();
+        for endpoint in hosts::endpoints(&shared.config, registry).map_err(failed)? {
+            let wanted = match purpose {
+                Purpose::Pull => endpoint.capabilities.pull || endpoint.capabilities.resolve,
+                // What is pushed in parts has to go to one place.
+                Purpose::Push => endpoint.capabilities.push && places.is_empty(),
+            };
+            if wanted {
+                let client = shared.clients.for_endpoint(&shared.config, &endpoint).map_err(failed)?;
+                places.push(Candidate { place: Place { endpoint, client }, avoided: AtomicBool::new(false) });
+            }
         }
-        let authorities = self.config.authorities.iter();
-        let config = ClientConfig {
-            protocol: match self.config.is_plain(registry) {
-                true => ClientProtocol::Http,
-                false => ClientProtocol::Https,
-            },
-            extra_root_certificates: authorities
-                .map(|pem| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() })
-                .collect(),
-            connect_timeout: Some(self.config.connect_timeout),
-            read_timeout: Some(self.config.read_timeout),
-            use_monolithic_push: true,
-            platform_resolver: None,
-            user_agent: concat!("samara/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        let client = Client::try_from(config).map_err(|error| RegistryError {
-            registry: registry.to_owned(),
-            failure: RegistryFailure::from_client(error),
-        })?;
-        if clients.len() >= MOST_CLIENTS {
-            clients.clear();
+        if places.is_empty() {
+            return Err(failed(nobody()));
         }
-        clients.insert(key, client.clone());
-        Ok(client)
+        let (reference, credential, shared) = (reference.clone(), credential.clone(), Arc::clone(shared));
+        Ok(Session { places, reference, shared, credential, purpose })
     }
 }
 
 impl Session {
     /// Names the registry in a failure.
     pub(crate) fn failed(&self, failure: RegistryFailure) -> RegistryError {
-        RegistryError { registry: self.repository.resolve_registry().to_owned(), failure }
+        RegistryError { registry: self.reference.registry().to_owned(), failure, mirrors: Vec::new() }
     }
 
-    fn refused(&self, error: OciDistributionError) -> RegistryError {
-        self.failed(RegistryFailure::from_client(error))
+    /// Does not ask there again in this session. Whether there is anyone else to ask.
+    pub(crate) fn avoid(&self, from: Giver) -> bool {
+        self.places[from.0].avoided.store(true, Ordering::Relaxed);
+        self.places.iter().any(|it| it.place.endpoint.capabilities.pull && !it.avoided.load(Ordering::Relaxed))
+    }
+
+    /// The digest of what a tag stands for now, or a digest that is there, without its content. `None`: the registry does not say.
+    pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Digest>, RegistryError> {
+        let rest = &format!("manifests/{name}");
+        self.at_each(
+            |place| place.endpoint.capabilities.resolve,
+            |_, place| async move {
+                let response = self.send(place, &self.for_manifest(place, Method::HEAD, rest)?).await?;
+                match response.status() {
+                    StatusCode::OK => {
+                        let header = response.headers().get("docker-content-digest");
+                        Ok(header.and_then(|header| header.to_str().ok()).and_then(|text| text.parse().ok()))
+                    }
+                    _ => Err(answer::failure(response).await),
+                }
+            },
+        )
+        .await
     }
 
     /// A manifest or index by tag or digest, checked against the digest if there is one, with the digest of its bytes.
@@ -139,89 +148,167 @@ impl Session {
         &self,
         tag: Option<&str>,
         digest: Option<&Digest>,
+        longest: u64,
     ) -> Result<(Bytes, Digest), RegistryError> {
-        let (registry, path) = (self.repository.registry().to_owned(), self.repository.repository().to_owned());
-        let reference = match (digest, tag) {
-            (Some(digest), _) => oci_client::Reference::with_digest(registry, path, digest.to_string()),
-            (None, tag) => oci_client::Reference::with_tag(registry, path, tag.unwrap_or("latest").to_owned()),
+        let rest = &format!("manifests/{}", digest.map(Digest::as_str).or(tag).unwrap_or("latest"));
+        let wanted = |place: &'_ Place| match digest {
+            Some(_) => place.endpoint.capabilities.pull,
+            None => place.endpoint.capabilities.resolve,
         };
-        let answer = self.client.pull_manifest_raw(&reference, &self.auth, media_type::MANIFESTS).await;
-        let (bytes, _) = match answer {
-            Ok(answer) => answer,
-            Err(error @ OciDistributionError::UnauthorizedError { .. }) => {
-                return Err(self.why_unauthorized(error).await);
+        self.at_each(wanted, |_, place| async move {
+            let response = self.send(place, &self.for_manifest(place, Method::GET, rest)?).await?;
+            let body = self.document(response, longest).await?;
+            match digest {
+                None => Ok((body.clone(), Digest::of(&body))),
+                Some(digest) => checked(body, digest).map(|body| (body, digest.clone())),
             }
-            Err(error) => return Err(self.refused(error)),
-        };
-        let digest = match digest {
-            Some(digest) => digest.clone(),
-            None => Digest::of(&bytes),
-        };
-        let mut hasher = digest.hasher();
-        hasher.update(&bytes);
-        let actual = hasher.finish();
-        match actual == digest {
-            true => Ok((bytes, digest)),
-            false => Err(self.failed(RegistryFailure::Digest(format!("{actual} and not {digest}")))),
-        }
+        })
+        .await
+    }
+
+    /// A small blob whole, checked against its digest.
+    pub(crate) async fn small_blob(&self, digest: &Digest, longest: u64) -> Result<Bytes, RegistryError> {
+        let rest = &format!("blobs/{digest}");
+        self.at_each(
+            |place| place.endpoint.capabilities.pull,
+            |_, place| async move {
+                let ask = Ask::new(Method::GET, place.endpoint.url(&self.reference, rest)?);
+                let response = self.send(place, &ask).await?;
+                checked(self.document(response, longest).await?, digest)
+            },
+        )
+        .await
     }
 
     /// A blob from an offset on. Not checked: the writer does that.
     pub(crate) async fn blob(&self, digest: &Digest, offset: u64) -> Result<BlobBody, RegistryError> {
-        use oci_client::client::BlobResponse;
-        let answer = self.client.pull_blob_stream_partial(&self.repository, Named(digest), offset, None).await;
-        let (offset, stream) = match answer.map_err(|error| self.refused(error))? {
-            BlobResponse::Full(stream) => (0, stream),
-            BlobResponse::Partial(stream) => (offset, stream),
+        let rest = &format!("blobs/{digest}");
+        self.at_each(
+            |place| place.endpoint.capabilities.pull,
+            |from, place| async move {
+                let mut ask = Ask::new(Method::GET, place.endpoint.url(&self.reference, rest)?);
+                if offset > 0
+                    && let Ok(range) = HeaderValue::from_str(&format!("bytes={offset}-"))
+                {
+                    ask.headers.insert(RANGE, range);
+                }
+                let response = self.send(place, &ask).await?;
+                let offset = match response.status() {
+                    StatusCode::OK => 0,
+                    StatusCode::PARTIAL_CONTENT if range_start(&response).is_none_or(|start| start == offset) => offset,
+                    StatusCode::PARTIAL_CONTENT => {
+                        return Err(RegistryFailure::Unexpected("it sent another part than was asked for".to_owned()));
+                    }
+                    _ => return Err(answer::failure(response).await),
+                };
+                Ok(BlobBody { offset, bytes: pieces(response, self.shared.config.read_timeout), from })
+            },
+        )
+        .await
+    }
+
+    /// Asks one place after the other.
+    async fn at_each<'s, T, F>(
+        &'s self,
+        wanted: impl Fn(&'s Place) -> bool,
+        ask: impl Fn(Giver, &'s Place) -> F,
+    ) -> Result<T, RegistryError>
+    where
+        F: Future<Output = Result<T, RegistryFailure>>,
+    {
+        let mut failures: Vec<(String, RegistryFailure)> = Vec::new();
+        for (position, candidate) in self.places.iter().enumerate() {
+            let place = &candidate.place;
+            if !wanted(place) || candidate.avoided.load(Ordering::Relaxed) {
+                continue;
+            }
+            match ask(Giver(position), place).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => {
+                    let last = position + 1 == self.places.len();
+                    if !last && failure.is_absence() {
+                        candidate.avoided.store(true, Ordering::Relaxed);
+                    }
+                    failures.push((place.endpoint.name(), failure));
+                }
+            }
+        }
+        let (_, failure) = failures.pop().unwrap_or_else(|| (String::new(), nobody()));
+        Err(RegistryError { mirrors: failures, ..self.failed(failure) })
+    }
+
+    /// Sends a request, and meets the challenge if there is one.
+    pub(super) async fn send(&self, place: &Place, ask: &Ask) -> Result<Response, RegistryFailure> {
+        let (key, tokens) = (self.key(place), &self.shared.tokens);
+        let known = tokens.known(&key);
+        let (response, challenge) = match place.send(&self.shared, ask, known.as_ref()).await? {
+            Answer::Given(response) => return Ok(response),
+            Answer::Challenged(response, challenge) => (response, challenge),
         };
-        let bytes = stream.stream.map_err(|error| RegistryFailure::from_stream(&error)).boxed();
-        Ok(BlobBody { offset, bytes })
+        tokens.forget(&key);
+        let Some(obtained) = tokens.obtain(&self.shared.config, place, key.clone(), challenge).await? else {
+            return Ok(response);
+        };
+        match place.send(&self.shared, ask, Some(&obtained)).await? {
+            Answer::Given(response) => Ok(response),
+            Answer::Challenged(response, _) => {
+                tokens.forget(&key);
+                Ok(response)
+            }
+        }
     }
 
-    /// Whether the repository has a blob already.
-    pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool, RegistryError> {
-        let exists = self.client.blob_exists(&self.repository, digest.as_str()).await;
-        exists.map_err(|error| self.refused(error))
+    /// What is shown at a place: the user's credential at the registry itself, and nothing at a mirror.
+    pub(super) fn key(&self, place: &Place) -> Key {
+        let credential = match place.endpoint.is_origin() {
+            true => self.credential.clone(),
+            false => Credential::Anonymous,
+        };
+        let (base, repository) = (place.endpoint.base.clone(), self.reference.repository().to_owned());
+        Key { base, repository, purpose: self.purpose, credential }
     }
 
-    /// Sends a blob of known length.
-    pub(crate) async fn push_blob(
-        &self,
-        digest: &Digest,
-        size: u64,
-        bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
-    ) -> Result<(), RegistryError> {
-        let bytes = bytes.map_err(OciDistributionError::from);
-        let pushed = self.client.push_blob_stream(&self.repository, bytes, digest.as_str(), Some(size)).await;
-        pushed.map(drop).map_err(|error| self.refused(error))
+    fn for_manifest(&self, place: &Place, method: Method, rest: &str) -> Result<Ask, RegistryFailure> {
+        let mut ask = Ask::new(method, place.endpoint.url(&self.reference, rest)?);
+        for kind in media_type::MANIFESTS {
+            ask.headers.append(ACCEPT, HeaderValue::from_static(kind));
+        }
+        Ok(ask)
     }
 
-    /// Sends a manifest under the session's tag.
-    pub(crate) async fn push_manifest(&self, bytes: Bytes, media_type: &'static str) -> Result<(), RegistryError> {
-        let media_type = http::HeaderValue::from_static(media_type);
-        let pushed = self.client.push_manifest_raw(&self.repository, bytes, media_type).await;
-        pushed.map(drop).map_err(|error| self.refused(error))
-    }
-
-    /// Asks for rights now, so that a refusal has its own words; later requests do it unasked but keep silent.
-    pub(crate) async fn authenticate(&self) -> Result<(), RegistryError> {
-        let answer = self.client.auth(&self.repository, &self.auth, self.purpose.operation()).await;
-        answer.map(drop).map_err(|error| self.refused(error))
-    }
-
-    async fn why_unauthorized(&self, error: OciDistributionError) -> RegistryError {
-        match self.authenticate().await {
-            Err(refused) => refused,
-            Ok(()) => self.refused(error),
+    async fn document(&self, response: Response, longest: u64) -> Result<Bytes, RegistryFailure> {
+        match response.status() {
+            StatusCode::OK => answer::read(response, longest, &self.shared.config).await,
+            _ => Err(answer::failure(response).await),
         }
     }
 }
 
-/// A digest in the form in which `oci-client` takes blobs. Never with other addresses that a manifest may name.
-struct Named<'a>(&'a Digest);
+fn nobody() -> RegistryFailure {
+    RegistryFailure::Configuration("none of its hosts may be asked for this".to_owned())
+}
 
-impl AsLayerDescriptor for Named<'_> {
-    fn as_layer_descriptor(&self) -> LayerDescriptor<'_> {
-        LayerDescriptor { digest: self.0.as_str(), urls: &None }
+fn checked(body: Bytes, digest: &Digest) -> Result<Bytes, RegistryFailure> {
+    match digest.check(&body) {
+        Ok(()) => Ok(body),
+        Err(actual) => Err(RegistryFailure::Digest(format!("{actual} and not {digest}"))),
     }
+}
+
+/// A body's pieces, each in time.
+fn pieces(response: Response, longest: Duration) -> BoxStream<'static, Result<Bytes, RegistryFailure>> {
+    stream::try_unfold(response, move |mut response| async move {
+        match timeout(longest, response.chunk()).await {
+            Ok(Ok(piece)) => Ok(piece.map(|piece| (piece, response))),
+            Ok(Err(error)) => Err(RegistryFailure::from_request(&error)),
+            Err(_) => Err(no_answer(longest)),
+        }
+    })
+    .boxed()
+}
+
+/// `bytes 100-199/200`
+fn range_start(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

@@ -30,7 +30,12 @@ fn artifact() -> (Artifact, tempfile::NamedTempFile) {
 
 fn is_unauthorized(error: &PullError) -> bool {
     assert_eq!(error.retry(), Retry::Later(None));
-    matches!(&error.cause, PullCause::Registry(error) if matches!(error.failure, RegistryFailure::Unauthorized(_)))
+    let PullCause::Registry(error) = &error.cause else { return false };
+    let mut failure = &error.failure;
+    if let RegistryFailure::TokenService { failure: inner, .. } = failure {
+        failure = inner;
+    }
+    matches!(failure, RegistryFailure::Unauthorized(_))
 }
 
 /// Push and pull with the right credential, and with others.
@@ -78,6 +83,40 @@ async fn a_token_service_that_is_down_is_not_taken_for_a_refusal() {
     assert!(error.to_string().contains("bad gateway"), "{error}");
 }
 
+#[tokio::test]
+async fn an_identity_token_is_changed_into_an_access_token() {
+    let service = TokenService::start().await;
+    let registry = Registry::with_tokens(&service.realm(), &service.jwks);
+    let (artifact, _file) = artifact();
+    let reference = registry.image("team/app:v1");
+    let identity = Credential::Identity(IDENTITY.to_owned());
+    Pusher::new(registry.config()).push(&reference, &artifact, &identity).await.unwrap();
+    Node::new().puller.pull(&reference, std::slice::from_ref(&identity), &()).await.unwrap();
+    let stale = Credential::Identity("stale".to_owned());
+    let error = Node::new().puller.pull(&reference, std::slice::from_ref(&stale), &()).await.unwrap_err();
+    assert!(is_unauthorized(&error), "{error}");
+    assert!(!error.to_string().contains("stale"), "{error}");
+    // The token goes in a body, where no log of addresses has it.
+    assert!(service.script.asked().iter().all(|request| !request.target.contains(IDENTITY)));
+}
+
+#[tokio::test]
+async fn a_token_service_cannot_send_what_it_is_shown_elsewhere() {
+    let elsewhere = Script::start(|_| Reply::ok(r#"{"token":"t"}"#)).await;
+    let target = format!("http://{}/token", elsewhere.address());
+    let service = Script::start(move |_| Reply::status(307, "").header("Location", target.clone())).await;
+    let realm = format!("http://{}/token", service.address());
+    let registry = Registry::with_tokens(&realm, &TokenService::start().await.jwks);
+    for credential in [right(), Credential::Identity(IDENTITY.to_owned())] {
+        let error = Node::new().puller.pull(&registry.image("app:v1"), &[credential], &()).await.unwrap_err();
+        assert!(error.to_string().contains("307"), "{error}");
+    }
+    assert_eq!(elsewhere.asked().len(), 0);
+    assert_eq!(service.asked().len(), 2);
+}
+
+const IDENTITY: &str = "identity-of-samara";
+
 /// Gives ES256 tokens to who knows the password, and tokens for nothing to others.
 struct TokenService {
     script: Script,
@@ -106,9 +145,17 @@ impl TokenService {
 
 fn answer(key: &EcdsaKeyPair, request: &Request) -> Reply {
     let known = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
-    let access = match request.header("authorization") {
+    let body = String::from_utf8_lossy(&request.body);
+    let refresh = body.split('&').find_map(|pair| pair.strip_prefix("refresh_token="));
+    let query = if request.method == "POST" { body.as_ref() } else { &request.target };
+    let shown = match refresh {
+        Some(IDENTITY) if body.starts_with("grant_type=refresh_token&") => Some(known.as_str()),
+        Some(_) => Some("wrong"),
+        None => request.header("authorization"),
+    };
+    let access = match shown {
         Some(header) if header == known => {
-            let scope = request.target.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or("");
+            let scope = query.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or("");
             let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
             let parts: Vec<&str> = scope.splitn(3, ':').collect();
             let actions: Vec<&str> = parts.get(2).map_or(vec![], |actions| actions.split(',').collect());

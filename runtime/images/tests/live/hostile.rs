@@ -25,7 +25,7 @@ async fn each_status_has_its_own_meaning_and_words() {
         (401, "", "authentication is required or was refused (401)"),
         (403, denied, "access is denied (403): this is not for you"),
         (404, "", "not found (404)"),
-        (429, "slow down", "too many requests (429): slow down"),
+        (429, "slow down", "rate limited, too many requests (429): slow down"),
         (500, "panic\n\tin main", "has an internal error (500): panic in main"),
         (503, "", "has an internal error (503)"),
         (418, "", "gave an unexpected answer: status 418"),
@@ -260,4 +260,34 @@ async fn a_redirect_to_another_host_takes_no_credentials_along() {
     Node::new().puller.pull(&script.image(), &[credential], &()).await.unwrap();
     assert_eq!(storage.asked().len(), 1);
     assert_eq!(storage.asked()[0].header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_redirect_in_a_circle_ends() {
+    let script = Script::start(|request| Reply::status(302, "").header("Location", request.target.clone())).await;
+    let error = Node::new().puller.pull(&script.image(), &[], &()).await.unwrap_err();
+    assert!(error.to_string().contains("redirects too often"), "{error}");
+    assert_eq!(script.asked().len(), 6);
+}
+
+#[tokio::test]
+async fn a_registry_that_never_ends_its_answer_is_cut_off() {
+    for endless in ["manifest", "error", "blob"] {
+        let served = Documents::of(&module(5000));
+        let script = Script::start(move |request| {
+            let manifest = request.target.starts_with("/v2/app/manifests/");
+            match endless {
+                "manifest" if manifest => Reply::ok("").fault(Fault::Endless),
+                "error" if manifest => Reply::status(500, "").fault(Fault::Endless),
+                "blob" if served.wants_layer(request) => Reply::ok("").fault(Fault::Endless),
+                _ => served.answer(request),
+            }
+        })
+        .await;
+        let pulled = tokio::time::timeout(Duration::from_secs(30), async {
+            Node::new().puller.pull(&script.image(), &[], &()).await
+        });
+        let error = pulled.await.expect("it ends by itself").unwrap_err();
+        assert_ne!(error.to_string(), "", "{endless}");
+    }
 }

@@ -3,6 +3,10 @@
 mod credentials;
 mod hostile;
 mod images;
+mod interop;
+mod mirrors;
+mod patience;
+mod proxies;
 mod registry;
 mod script;
 mod sharing;

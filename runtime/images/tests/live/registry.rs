@@ -48,20 +48,36 @@ impl Registry {
 
     /// TLS, with a certificate of an authority that nobody knows yet.
     pub(crate) fn with_tls() -> Self {
+        Self::secure(false)
+    }
+
+    /// The same, for clients which show a certificate of that authority.
+    pub(crate) fn with_client_certificates() -> Self {
+        Self::secure(true)
+    }
+
+    fn secure(asks_clients: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority_key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority_certificate = authority.self_signed(&authority_key).unwrap();
+        let authority_certificate = authority.self_signed(&authority_key).unwrap().pem();
         let issuer = Issuer::new(authority, authority_key);
-        let key = KeyPair::generate().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-        let (certificate_file, key_file) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
-        std::fs::write(&certificate_file, certificate.pem()).unwrap();
-        std::fs::write(&key_file, key.serialize_pem()).unwrap();
-        let tls = json!({"tls": {"certificate": certificate_file, "key": key_file}});
-        Self::start_in(directory, json!({}), tls, Some(authority_certificate.pem().into_bytes()))
+        std::fs::write(directory.path().join("ca.crt"), &authority_certificate).unwrap();
+        for (name, endings) in [("tls", ["crt", "key"]), ("client", ["cert", "key"])] {
+            let key = KeyPair::generate().unwrap();
+            let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+            let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+            for (ending, text) in endings.into_iter().zip([certificate.pem(), key.serialize_pem()]) {
+                std::fs::write(directory.path().join(format!("{name}.{ending}")), text).unwrap();
+            }
+        }
+        let file = |name: &str| directory.path().join(name);
+        let mut tls = json!({"certificate": file("tls.crt"), "key": file("tls.key")});
+        if asks_clients {
+            tls["clientcas"] = json!([file("ca.crt")]);
+        }
+        Self::start_in(directory, json!({}), json!({"tls": tls}), Some(authority_certificate.into_bytes()))
     }
 
     fn with(auth: Value, http: Value, authority: Option<Vec<u8>>) -> Self {
@@ -129,6 +145,11 @@ impl Registry {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where `ca.crt`, `client.cert` and `client.key` are.
+    pub(crate) fn client_files(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn image(&self, name: &str) -> Reference {

@@ -16,11 +16,21 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
+    }
+
+    /// The target without what follows `?`, and without the host that it has for a proxy.
+    pub(crate) fn path(&self) -> &str {
+        let path = self.target.split('?').next().unwrap_or_default();
+        match path.strip_prefix("http://") {
+            Some(rest) => rest.find('/').map_or("/", |start| &rest[start..]),
+            None => path,
+        }
     }
 
     /// Start of the range asked for.
@@ -47,6 +57,10 @@ pub(crate) enum Fault {
     CutAfter(usize),
     /// The body comes one byte at a time, so long apart.
     Trickle(Duration),
+    /// The body goes on for ever, in chunks.
+    Endless,
+    /// Not even a status.
+    Silent,
 }
 
 impl Reply {
@@ -117,7 +131,7 @@ impl Script {
     /// How often a blob was asked for.
     pub(crate) fn fetched(&self, digest: &Digest) -> usize {
         let target = format!("/v2/app/blobs/{digest}");
-        self.asked().iter().filter(|request| request.method == "GET" && request.target == target).count()
+        self.asked().iter().filter(|request| request.method == "GET" && request.path() == target).count()
     }
 }
 
@@ -147,21 +161,31 @@ async fn serve(
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    let request = Request { method, target, headers };
+    let request = Request { method, target, headers, body };
     asked.lock().unwrap().push(request.clone());
     let reply = answer(&request);
 
+    if matches!(reply.fault, Fault::Silent) {
+        let mut rest = Vec::new();
+        return stream.read_to_end(&mut rest).await.map(drop);
+    }
     let mut head = format!("HTTP/1.1 {} Scripted\r\nConnection: close\r\n", reply.status);
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!("Content-Length: {}\r\n\r\n", reply.body.len());
+    head += match reply.fault {
+        Fault::Endless => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
+        Fault::None | Fault::CutAfter(_) | Fault::Trickle(_) | Fault::Silent => {
+            format!("Content-Length: {}\r\n\r\n", reply.body.len())
+        }
+    }
+    .as_str();
     stream.write_all(head.as_bytes()).await?;
     if request.method == "HEAD" {
         return stream.shutdown().await;
     }
     match reply.fault {
-        Fault::None => stream.write_all(&reply.body).await?,
+        Fault::None | Fault::Silent => stream.write_all(&reply.body).await?,
         Fault::CutAfter(count) => stream.write_all(&reply.body[..count.min(reply.body.len())]).await?,
         Fault::Trickle(pause) => {
             for byte in reply.body {
@@ -170,6 +194,11 @@ async fn serve(
                 tokio::time::sleep(pause).await;
             }
         }
+        Fault::Endless => loop {
+            stream.write_all(b"10000\r\n").await?;
+            stream.write_all(&[b' '; 0x10000]).await?;
+            stream.write_all(b"\r\n").await?;
+        },
     }
     stream.shutdown().await
 }
@@ -203,7 +232,7 @@ impl Documents {
     /// Answers honestly.
     pub(crate) fn answer(&self, request: &Request) -> Reply {
         let manifest_type = "application/vnd.oci.image.manifest.v1+json";
-        match request.target.as_str() {
+        match request.path() {
             "/v2/" => Reply::ok("{}"),
             target if target.starts_with("/v2/app/manifests/") => {
                 Reply::ok(self.manifest.clone()).header("Content-Type", manifest_type)
@@ -216,6 +245,6 @@ impl Documents {
 
     /// Whether the request is for the layer.
     pub(crate) fn wants_layer(&self, request: &Request) -> bool {
-        request.target.starts_with("/v2/app/blobs/") && !request.target.ends_with(Digest::of(&self.config).as_str())
+        request.path().starts_with("/v2/app/blobs/") && !request.path().ends_with(Digest::of(&self.config).as_str())
     }
 }
