@@ -68,6 +68,9 @@ pub struct NodeArgs {
     /// Registries spoken to without TLS, as HOST or HOST:PORT; this machine's own always are
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub plain_registry: Vec<String>,
+    /// Append one line of JSON for each pod's start to FILE: where its time went, by phase
+    #[arg(long, value_name = "FILE")]
+    pub trace_starts: Option<PathBuf>,
 }
 
 impl NodeArgs {

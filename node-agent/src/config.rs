@@ -37,6 +37,8 @@ pub struct AgentConfig {
     pub server: ServerConfig,
     /// Its pods.
     pub pods: PodsConfig,
+    /// Where each pod's start is traced to ([`crate::starts`]). Default: nowhere.
+    pub trace_starts: Option<PathBuf>,
 }
 
 /// The agent does not start with this.

@@ -24,6 +24,7 @@ pub mod pods;
 pub mod probes;
 pub mod server;
 pub mod shims;
+pub mod starts;
 pub mod status;
 mod systemd;
 pub mod volumes;
@@ -53,6 +54,9 @@ pub enum RunError {
     /// The machine does not tell what the Node object must say.
     #[error("describing this node")]
     Node(#[from] node::NodeError),
+    /// The file of `--trace-starts` cannot be opened.
+    #[error("opening {}", path.display())]
+    TraceStarts { path: std::path::PathBuf, source: std::io::Error },
     /// The node's own API cannot be served.
     #[error("serving the node's API")]
     Server(#[from] server::ServerError),
@@ -79,7 +83,13 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, &api.server).await?;
 
     // Pods: watch, decide, do, tell.
-    let pods = pods::start(&config, &deps, &api.client, &node, &tasks)?;
+    let starts = match &config.trace_starts {
+        Some(path) => {
+            starts::Starts::to_file(path).map_err(|source| RunError::TraceStarts { path: path.clone(), source })?
+        }
+        None => starts::Starts::default(),
+    };
+    let pods = pods::start(&config, &deps, &api.client, &node, starts, &tasks)?;
 
     // What the API server asks of us: logs, exec, stats, metrics. Our own certificate until a signed one is there.
     let serving = server::Serving::new(match &config.certificates.serving {

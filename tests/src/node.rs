@@ -126,6 +126,8 @@ impl Node {
             .arg(&home.run)
             .arg("--log-dir")
             .arg(&home.logs)
+            .arg("--trace-starts")
+            .arg(dir.join("starts.json"))
             .env("RUST_BACKTRACE", "1")
             .env(
                 "RUST_LOG",
@@ -165,6 +167,11 @@ impl Node {
     /// `--log-dir`: its pods' logs.
     pub fn logs_dir(&self) -> &Path {
         &self.home.logs
+    }
+
+    /// Where the time of each pod's start went: see `samara_agent::starts`.
+    pub fn starts(&self) -> PathBuf {
+        self.home.root.with_file_name("starts.json")
     }
 
     /// What its agent says.

@@ -61,6 +61,7 @@ pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<Agent
         node: node(&flags, &file, &node_name).map_err(|(field, reason)| wrong(field, reason))?,
         node_name,
         pod_logs_dir,
+        trace_starts: flags.trace_starts,
         root_dir: flags.root_dir,
         run_dir: flags.run_dir,
     })

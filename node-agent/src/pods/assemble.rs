@@ -15,6 +15,7 @@ use crate::network::{Network, NetworkError, NetworkState};
 use crate::node::OwnNode;
 use crate::objects::Objects;
 use crate::shims::{Shims, ShimsConfig};
+use crate::starts::Starts;
 use crate::status::StatusWriter;
 use crate::volumes::{DirectoryError, Layout, prepare_tmpfs};
 use crate::{AgentConfig, Deps};
@@ -39,6 +40,7 @@ pub fn start(
     deps: &Deps,
     client: &kube::Client,
     node: &OwnNode,
+    starts: Starts,
     tasks: &TaskTracker,
 ) -> Result<Pods, PodsError> {
     let shutdown = &deps.shutdown;
@@ -52,7 +54,7 @@ pub fn start(
     let (status, status_loop) = StatusWriter::new();
     let (events, event_loop) = Recorder::new(Source { component: "kubelet", host: config.node_name.clone() });
     tasks.spawn(event_loop.run(client.clone(), status_loop.behind(), shutdown.clone()));
-    tasks.spawn(status_loop.run(client.clone(), shutdown.clone()));
+    tasks.spawn(status_loop.run(client.clone(), starts.clone(), shutdown.clone()));
 
     // Where they live: a network namespace, and one tmpfs for what must not reach a disk.
     let network = Network::open(&config.run_dir)?;
@@ -87,11 +89,12 @@ pub fn start(
         shims,
         status,
         events,
+        starts: starts.clone(),
         cgroups: Arc::new(Cgroups::detect()?),
     };
     let pods = Pods::new();
     let (changes, receiver) = tokio::sync::mpsc::channel(256);
-    tasks.spawn(pod_watch::watch(client.clone(), config.node_name.clone(), changes, shutdown.clone()));
+    tasks.spawn(pod_watch::watch(client.clone(), config.node_name.clone(), changes, starts, shutdown.clone()));
     tasks.spawn(dispatch::Dispatch::new(Arc::new(context), pods.clone()).run(receiver, shutdown.clone()));
     Ok(pods)
 }

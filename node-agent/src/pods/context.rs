@@ -15,6 +15,7 @@ use crate::network::Network;
 use crate::node::OwnNode;
 use crate::objects::Objects;
 use crate::shims::Shims;
+use crate::starts::Starts;
 use crate::status::StatusWriter;
 use crate::volumes::Layout;
 
@@ -30,6 +31,7 @@ pub struct Context {
     pub shims: Shims,
     pub status: StatusWriter,
     pub events: Recorder,
+    pub starts: Starts,
     /// This host's cgroup hierarchies, for what is left when a pod has ended.
     pub cgroups: Arc<Cgroups>,
 }

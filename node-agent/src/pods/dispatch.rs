@@ -155,6 +155,7 @@ impl Dispatch {
         let work = async move {
             let uid = pod_ref.uid.clone();
             let adopted = adopt::adopt(&context, &pod_ref, &spec, adopted).await;
+            context.starts.dispatched(&pod_ref.uid);
             Box::pin(Worker::new(context, pod_ref, wishes, worker_cell, adopted).run()).await;
             uid
         };

@@ -22,6 +22,7 @@ use super::dispatch::Wish;
 use super::happened::Happened;
 use crate::network::{Dns, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host, pod_dns};
 use crate::objects::{PodObjects, TokenError};
+use crate::starts::Phase;
 use crate::volumes::{EtcFiles, PodVolumes, VolumeFailure};
 
 /// Between tries: doubled each time (kubelet: `nestedpendingoperations`, 500 ms to 2 min 2 s).
@@ -137,7 +138,9 @@ async fn make(
 ) -> Result<(Sandbox, watch::Sender<Arc<Values>>), SandboxError> {
     let host_ips = context.node.addresses().to_vec();
     let hostname = host_name(pod, &context.config.dns.domain, &context.node.config().hostname);
+    let measured = context.starts.measure(&pod_ref.uid, Phase::Network, None);
     let (mut network, pod_ips) = attach(context, pod_ref, pod, &hostname)?;
+    drop(measured);
     let resolv = std::fs::read_to_string(&context.config.resolv_conf).unwrap_or_default();
     let dns = pod_dns(pod, &context.config.dns, &Dns::parse(&resolv));
     for message in &dns.forming {
@@ -149,8 +152,11 @@ async fn make(
     (network.dns_servers, network.dns_searches, network.dns_options) =
         (dns.dns.servers.clone(), dns.dns.searches.clone(), dns.dns.options.clone());
 
+    let measured = context.starts.measure(&pod_ref.uid, Phase::Objects, None);
     let (values, tokens) = objects.fetch(Timestamp::now()).await;
+    drop(measured);
     let tokens = tokens?;
+    let _measured = context.starts.measure(&pod_ref.uid, Phase::Volumes, None);
     let allocatable = context.allocatable();
     let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
     let sources = Sources {

@@ -27,7 +27,8 @@ use super::logs;
 use super::sandbox::Sandbox;
 use super::worker::container;
 use crate::images::{Ready, Wish};
-use crate::shims::{Record, Task, write_bundle};
+use crate::shims::{Record, StartError, Task, write_bundle};
+use crate::starts::Phase;
 
 /// After a failure that may pass.
 const RETRY: Duration = Duration::from_secs(10);
@@ -104,7 +105,11 @@ async fn attempt(start: &Start) -> Result<Started, NotStarted> {
         return Err(NotStarted::because(waiting::CREATE_CONTAINER_CONFIG_ERROR, message, LONG_RETRY));
     }
     let values = start.sandbox.values();
+    let (starts, uid) = (&start.context.starts, &*start.pod_ref.uid);
+    let measured = starts.measure(uid, Phase::Image, Some(name));
     let ready = image(start, container, &values.secrets).await?;
+    drop(measured);
+    let measured = starts.measure(uid, Phase::Bundle, Some(name));
     let sources = env::Sources {
         objects: &values,
         pod_ips: &start.sandbox.pod_ips,
@@ -138,6 +143,8 @@ async fn attempt(start: &Start) -> Result<Started, NotStarted> {
         return Err(NotStarted::CalledOff);
     }
     let task = Task::new(&id, &bundle, front);
+    drop(measured);
+    let _measured = starts.measure(uid, Phase::Start, Some(name));
     let result = run(start, container, &ready.image, &task, &mut record).await;
     if let Err(reason) = result {
         discard(&task).await;
@@ -200,7 +207,22 @@ fn make_spec(
         cgroups_path: &format!("{}/{id}", pod_cgroup(&start.context.config.cgroup_root, &start.pod_ref.uid)),
         node_memory: start.sandbox.allocatable.get("memory").map_or(0, samara_core::quantity::Amount::value),
     };
-    spec(&request).map_err(|error| text(&error))
+    let mut spec = spec(&request).map_err(|error| text(&error))?;
+    if let Content::Module { .. } = &ready.image.content
+        && let Some(root) = spec.root_mut()
+    {
+        root.set_path(empty_root(start)?);
+    }
+    Ok(spec)
+}
+
+/// The root of an image that is only a module: an empty directory on disk, as an overlay's writable layer is. In the
+/// bundle, which is in memory, what the guest writes would count for nobody.
+fn empty_root(start: &Start) -> Result<PathBuf, String> {
+    let dir = start.context.layout.container(&start.pod_ref.uid, &start.action.name, start.action.attempt);
+    let root = dir.join("rootfs");
+    std::fs::create_dir_all(&root).map_err(|error| format!("make {}: {error}", root.display()))?;
+    Ok(root)
 }
 
 fn image_config(start: &Start, ready: &Ready) -> ImageConfig {
@@ -235,14 +257,15 @@ async fn run(
     let standard = Standard { stdin, stdout: output, stderr, terminal };
     let rootfs = rootfs(start, image, record)
         .map_err(|error| NotStarted::because(waiting::CREATE_CONTAINER_ERROR, error, RETRY))?;
-    let created = task.create(rootfs, standard).instrument(debug_span!("create")).await;
-    created.map_err(|error| NotStarted::because(waiting::CREATE_CONTAINER_ERROR, said(&error), RETRY))?;
-    if start.call_off.is_cancelled() {
-        return Err(NotStarted::CalledOff);
-    }
+    let started = task.create_and_start(rootfs, standard).instrument(debug_span!("run")).await;
+    started.map_err(|error| match error {
+        StartError::Create(error) => NotStarted::because(waiting::CREATE_CONTAINER_ERROR, said(&error), RETRY),
+        StartError::Run(error) => {
+            start.record(events::created());
+            NotStarted::because(waiting::RUN_CONTAINER_ERROR, said(&error), RETRY)
+        }
+    })?;
     start.record(events::created());
-    let started = task.start().instrument(debug_span!("run")).await;
-    started.map_err(|error| NotStarted::because(waiting::RUN_CONTAINER_ERROR, said(&error), RETRY))?;
     start.record(events::started());
     crate::metrics::agent().container_started(record.init);
     record.started_at = Some(Timestamp::now());
@@ -253,7 +276,7 @@ async fn run(
     Ok(())
 }
 
-/// The image's layers under a writable one; nothing for an image that is only a module: its root is the bundle's, empty.
+/// The image's layers under a writable one; nothing for an image that is only a module: see [`empty_root`].
 fn rootfs(start: &Start, image: &Image, record: &Record) -> Result<Vec<RootMount>, String> {
     let Content::Rootfs { layers } = &image.content else { return Ok(Vec::new()) };
     let dir = start.context.layout.container(&start.pod_ref.uid, &record.name, record.attempt);

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::PodRef;
+use crate::starts::Starts;
 
 /// Between tries that failed: doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -29,7 +30,13 @@ pub(super) enum Change {
 }
 
 /// Follows the pods until `shutdown`, over any number of broken connections.
-pub(super) async fn watch(client: Client, node: String, changes: mpsc::Sender<Change>, shutdown: CancellationToken) {
+pub(super) async fn watch(
+    client: Client,
+    node: String,
+    changes: mpsc::Sender<Change>,
+    starts: Starts,
+    shutdown: CancellationToken,
+) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut events = Box::pin(watcher(Api::<Pod>::all(client), config));
     let mut listed = HashSet::new();
@@ -42,7 +49,13 @@ pub(super) async fn watch(client: Client, node: String, changes: mpsc::Sender<Ch
         match event {
             Ok(Some(event)) => {
                 delay = FIRST_RETRY;
-                if let Some(change) = change(event, &mut listed)
+                let change = change(event, &mut listed);
+                if let Some(Change::Applied(pod_ref, pod)) = &change
+                    && pod.status.as_ref().is_none_or(|status| status.phase.as_deref() == Some("Pending"))
+                {
+                    starts.seen(pod_ref);
+                }
+                if let Some(change) = change
                     && changes.send(change).await.is_err()
                 {
                     return;

@@ -13,4 +13,4 @@ pub use bundle::{Adoptable, adoptable, write_bundle};
 pub use front::Front;
 pub use pool::{Shims, ShimsConfig};
 pub use record::{Ended, Record, RecordError};
-pub use task::{Signal, Task};
+pub use task::{Signal, StartError, Task};

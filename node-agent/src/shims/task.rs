@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use samara_shim_client::bundle::{Bundle, ExitRecord};
-use samara_shim_client::{CreateTask, RootMount, Shim, ShimError, Standard};
+use samara_shim_client::{CreateTask, RootMount, Shim, ShimError, Standard, Status};
 use tracing::warn;
 
 use super::front::{Connection, Front};
@@ -47,29 +47,22 @@ impl Task {
         &self.front
     }
 
-    /// Makes the process.
-    pub async fn create(&self, rootfs: Vec<RootMount>, standard: Standard) -> Result<u32, ShimError> {
+    /// Makes the process and lets the guest run, in one round trip. Gives its pid on the host.
+    pub async fn create_and_start(&self, rootfs: Vec<RootMount>, standard: Standard) -> Result<u32, StartError> {
         let task = CreateTask { id: self.id.to_string(), bundle: self.bundle.dir().to_owned(), rootfs, standard };
-        self.call(|shim| {
+        let started = self.call(|shim| {
             let task = task.clone();
             Box::pin(async move {
-                match shim.create(&task).await {
-                    // An earlier try came through before the connection broke.
-                    Err(ShimError::AlreadyExists { .. }) => shim.state(&task.id, "").await.map(|state| state.pid),
+                match shim.create_and_start(&task).await {
+                    Err(ShimError::AlreadyExists { .. }) => go_on(&shim, &task.id).await,
                     result => result,
                 }
             })
+        });
+        started.await.map_err(|error| match error.operation() {
+            "start" => StartError::Run(error),
+            _ => StartError::Create(error),
         })
-        .await
-    }
-
-    /// Lets the guest run.
-    pub async fn start(&self) -> Result<u32, ShimError> {
-        self.call(|shim| {
-            let id = self.id.clone();
-            Box::pin(async move { shim.start(&id, "").await })
-        })
-        .await
     }
 
     /// Sends a signal; to all processes of the container for SIGKILL. One that is gone is none the worse.
@@ -166,6 +159,26 @@ impl Task {
             message: error.to_string(),
         })
     }
+}
+
+/// An earlier try came through before the connection broke, as far as it did.
+async fn go_on(shim: &Shim, id: &str) -> Result<u32, ShimError> {
+    let state = shim.state(id, "").await?;
+    match state.status {
+        Status::Created => shim.start(id, "").await,
+        Status::Running | Status::Stopped | Status::Paused | Status::Unknown => Ok(state.pid),
+    }
+}
+
+/// Which half of the start failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StartError {
+    /// There is no process.
+    #[error(transparent)]
+    Create(ShimError),
+    /// Its guest does not run.
+    #[error(transparent)]
+    Run(ShimError),
 }
 
 /// What is sent to a container.

@@ -13,6 +13,7 @@ use tracing::{Instrument as _, debug_span, warn};
 use super::patch::patch;
 use super::queue::{Outcome, Queue, Request};
 use crate::pods::PodRef;
+use crate::starts::{Phase, Starts};
 
 /// Takes statuses; never waits. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -62,12 +63,12 @@ impl StatusLoop {
     }
 
     /// Sends until `shutdown`.
-    pub async fn run(mut self, client: Client, shutdown: CancellationToken) {
+    pub async fn run(mut self, client: Client, starts: Starts, shutdown: CancellationToken) {
         let mut queue = Queue::default();
         let mut under_way = FuturesUnordered::new();
         loop {
             while let Some(request) = queue.next(Instant::now()) {
-                under_way.push(send(client.clone(), request));
+                under_way.push(send(client.clone(), starts.clone(), request));
             }
             self.behind.send_if_modified(|behind| std::mem::replace(behind, queue.behind()) != queue.behind());
             let wake_at = queue.wake_at();
@@ -99,10 +100,12 @@ fn take(queue: &mut Queue, wish: Wish) {
     }
 }
 
-async fn send(client: Client, request: Request) -> (Request, Outcome) {
+async fn send(client: Client, starts: Starts, request: Request) -> (Request, Outcome) {
     let (Request::Patch(pod, _) | Request::Delete(pod)) = &request;
     let api = Api::<Pod>::namespaced(client, &pod.namespace);
     let span = debug_span!("tell", pod = %pod);
+    let ready = matches!(&request, Request::Patch(_, status) if is_ready(status));
+    let measured = starts.measure(&pod.uid, if ready { Phase::Ready } else { Phase::Status }, None);
     let result = async {
         match &request {
             Request::Patch(_, status) => {
@@ -118,8 +121,16 @@ async fn send(client: Client, request: Request) -> (Request, Outcome) {
     }
     .instrument(span)
     .await;
+    drop(measured);
     let outcome = outcome(pod, result);
+    if ready && outcome == Outcome::Taken {
+        starts.ready(&pod.uid);
+    }
     (request, outcome)
+}
+
+fn is_ready(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
 fn outcome(pod: &PodRef, result: kube::Result<()>) -> Outcome {

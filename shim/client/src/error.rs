@@ -48,6 +48,19 @@ impl ShimError {
         }
     }
 
+    /// The call that failed, such as `create`; `connect` for one that reached nobody.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::NotFound { operation, .. }
+            | Self::AlreadyExists { operation, .. }
+            | Self::FailedPrecondition { operation, .. }
+            | Self::InvalidArgument { operation, .. }
+            | Self::Unavailable { operation, .. }
+            | Self::Other { operation, .. } => operation,
+            Self::Connect { .. } => "connect",
+        }
+    }
+
     /// The shim's own words, without the operation.
     pub fn message(&self) -> &str {
         match self {

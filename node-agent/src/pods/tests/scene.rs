@@ -28,6 +28,7 @@ use crate::pods::table::Pods;
 use crate::pods::worker::Worker;
 use crate::pods::{Context, PodRef, PodsConfig, adopt};
 use crate::shims::{Shims, ShimsConfig, adoptable};
+use crate::starts::Starts;
 use crate::status::StatusWriter;
 use crate::volumes::Layout;
 use crate::{Compile, CompileError};
@@ -94,7 +95,7 @@ impl Scene {
         let loops = vec![
             spawn(objects.services.clone().keep(client.clone(), shutdown.clone())),
             spawn(event_loop.run(client.clone(), behind, shutdown.clone())),
-            spawn(status_loop.run(client.clone(), shutdown)),
+            spawn(status_loop.run(client.clone(), Starts::default(), shutdown)),
         ];
 
         let store = ImageStore::open(&at("images")).unwrap();
@@ -123,6 +124,7 @@ impl Scene {
             layout: Arc::new(layout),
             status,
             events,
+            starts: Starts::default(),
             cgroups: Arc::new(Cgroups::detect().unwrap()),
         };
         let mut pod = json!({

@@ -77,6 +77,8 @@ pub(super) struct Worker {
 struct Attempt {
     task: Task,
     record: Record,
+    /// Looked after since.
+    since: Instant,
     /// Set once it is to end: when it is killed at the latest.
     deadline: Option<watch::Sender<Instant>>,
     probes: Option<AbortHandle>,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use samara_core::pod::{ContainerState, Exit, Running as RunningState, Termination};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tracing::info;
 
 use super::{Attempt, SandboxState, Worker, container};
@@ -17,6 +18,7 @@ use crate::pods::table::Running;
 use crate::pods::{ending, logs};
 use crate::probes::{self, Finding};
 use crate::shims::{Ended, Record, Task};
+use crate::starts::Phase;
 
 impl Worker {
     pub(super) fn take_wish(&mut self) {
@@ -106,11 +108,12 @@ impl Worker {
     /// Waits for its end, and probes it meanwhile.
     fn look_after(&mut self, task: Task, record: Record, begin: probes::Begin) {
         let key: Key = (record.name.clone(), record.attempt);
+        let since = Instant::now();
         self.observed.containers.push(record.observed());
         self.publish(&task, &record);
         let Some(container) = container(&self.pod, &record.name).cloned() else {
             self.follow(&key, &task, &record, None);
-            self.attempts.insert(key, Attempt { task, record, deadline: None, probes: None, stop: None, killed: None });
+            self.attempts.insert(key, Attempt { task, record, since, deadline: None, probes: None, stop: None, killed: None });
             return;
         };
         self.follow(&key, &task, &record, Some(container.clone()));
@@ -134,7 +137,7 @@ impl Worker {
             let tell = move |finding| drop(sender.send(Happened::Probed { key: of.clone(), finding }));
             self.spawn(Box::pin(probes::run(subject, plan, tell)))
         });
-        self.attempts.insert(key, Attempt { task, record, deadline: None, probes, stop: None, killed: None });
+        self.attempts.insert(key, Attempt { task, record, since, deadline: None, probes, stop: None, killed: None });
     }
 
     fn follow(&mut self, key: &Key, task: &Task, record: &Record, container: Option<Container>) {
@@ -162,7 +165,13 @@ impl Worker {
         let Some((_, running)) = self.running_mut(key) else { return };
         match finding {
             Finding::Started => running.started = true,
-            Finding::Ready => running.ready = true,
+            Finding::Ready => {
+                running.ready = true;
+                if let Some(attempt) = self.attempts.get(key) {
+                    let begun = attempt.since.into_std();
+                    self.context.starts.took(&self.pod_ref.uid, Phase::Readiness, Some(&key.0), begun);
+                }
+            }
             Finding::NotReady => running.ready = false,
             Finding::Failed(failure) => running.failure = Some(failure),
         }

@@ -44,6 +44,7 @@ impl Worker {
     pub(super) fn forget(&self) {
         self.context.status.forget(self.pod_ref.clone());
         self.context.images.forget(&self.pod_ref.uid);
+        self.context.starts.forget(&self.pod_ref.uid);
         logs::remove(&self.context.layout, &self.pod_ref);
         drop(std::fs::remove_dir_all(self.context.layout.pod_bundles(&self.pod_ref.uid)));
         info!("pod is gone");
