@@ -57,7 +57,7 @@ struct Start {
 }
 
 /// A part of the way. The names are the file's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     Dispatch,
@@ -151,7 +151,7 @@ impl Starts {
         let start = self.pods().and_then(|mut pods| pods.get_mut(uid)?.take());
         let (Some(start), Some(inner)) = (start, &self.0) else { return };
         let mut spans = start.spans;
-        spans.sort_by_key(|span| span.at_us);
+        spans.sort_by_key(|span| (span.at_us, span.phase));
         let line = Line {
             namespace: &start.pod.namespace,
             name: &start.pod.name,

@@ -4,4 +4,5 @@ mod patch;
 mod queue;
 mod writer;
 
+pub use queue::Urgency;
 pub use writer::{StatusLoop, StatusWriter};

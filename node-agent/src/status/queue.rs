@@ -1,6 +1,9 @@
 //! What to send next: pure. Each pod has one wish at most, its newest, and one request under way at most.
+//!
+//! A status that only says that a pod is on its way goes when nothing else waits, one at a time: while a hundred pods start
+//! at once each such patch would make all of them later, and most are overtaken by the status that says ready.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque, hash_map};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +23,9 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 pub(super) struct Queue {
     pods: HashMap<Arc<str>, Entry>,
     ready: VecDeque<Arc<str>>,
+    idle: VecDeque<Arc<str>>,
+    /// Of the pod whose interim status is under way.
+    idle_under_way: Option<Arc<str>>,
     later: BTreeSet<(Instant, Arc<str>)>,
     under_way: usize,
 }
@@ -28,9 +34,18 @@ pub(super) struct Queue {
 struct Entry {
     pod: PodRef,
     status: Option<PodStatus>,
+    urgency: Urgency,
     remove: bool,
     under_way: bool,
     failures: u32,
+}
+
+/// How soon somebody wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// When nothing else is to be told: more is about to come.
+    Idle,
+    Now,
 }
 
 /// A request to make.
@@ -52,13 +67,13 @@ pub(super) enum Outcome {
 
 impl Queue {
     /// The pod's status is now this; one that was not sent yet is forgotten.
-    pub(super) fn tell(&mut self, pod: PodRef, status: PodStatus) {
-        self.entry(pod).status = Some(status);
+    pub(super) fn tell(&mut self, pod: PodRef, status: PodStatus, urgency: Urgency) {
+        self.change(pod, urgency, |entry| entry.status = Some(status));
     }
 
     /// Delete the API object once its status is told.
     pub(super) fn remove(&mut self, pod: PodRef) {
-        self.entry(pod).remove = true;
+        self.change(pod, Urgency::Now, |entry| entry.remove = true);
     }
 
     /// Nothing more is to be told of this pod.
@@ -81,12 +96,12 @@ impl Queue {
                 break;
             }
             self.later.pop_first();
-            self.ready.push_back(uid);
+            self.enqueue(uid);
         }
         if self.under_way >= MOST {
             return None;
         }
-        while let Some(uid) = self.ready.pop_front() {
+        while let Some(uid) = self.pop() {
             let Some(entry) = self.pods.get_mut(&uid).filter(|entry| !entry.under_way) else { continue };
             let request = match (entry.status.clone(), entry.remove) {
                 (Some(status), _) => Request::Patch(entry.pod.clone(), Box::new(status)),
@@ -97,6 +112,9 @@ impl Queue {
                 }
             };
             entry.under_way = true;
+            if entry.urgency == Urgency::Idle {
+                self.idle_under_way = Some(uid);
+            }
             self.under_way += 1;
             return Some(request);
         }
@@ -112,6 +130,7 @@ impl Queue {
     pub(super) fn done(&mut self, request: &Request, outcome: Outcome, now: Instant) {
         self.under_way -= 1;
         let (Request::Patch(pod, _) | Request::Delete(pod)) = request;
+        self.idle_under_way.take_if(|idle| *idle == pod.uid);
         let Some(entry) = self.pods.get_mut(&pod.uid) else { return };
         entry.under_way = false;
         match (outcome, request) {
@@ -133,16 +152,43 @@ impl Queue {
         if entry.status.is_none() && !entry.remove {
             self.pods.remove(&pod.uid);
         } else {
-            self.ready.push_back(pod.uid.clone());
+            self.enqueue(pod.uid.clone());
         }
     }
 
-    fn entry(&mut self, pod: PodRef) -> &mut Entry {
+    /// Changes a pod's entry, which is put into its line. What was urgent once stays so until it is told.
+    fn change(&mut self, pod: PodRef, urgency: Urgency, change: impl FnOnce(&mut Entry)) {
         let uid = pod.uid.clone();
-        self.pods.entry(uid.clone()).or_insert_with(|| {
-            self.ready.push_back(uid);
-            Entry { pod, status: None, remove: false, under_way: false, failures: 0 }
-        })
+        let new = || Entry { pod, status: None, urgency, remove: false, under_way: false, failures: 0 };
+        let (entry, waits) = match self.pods.entry(uid.clone()) {
+            hash_map::Entry::Vacant(place) => (place.insert(new()), false),
+            hash_map::Entry::Occupied(place) => (place.into_mut(), true),
+        };
+        let hurried = (entry.urgency, urgency) == (Urgency::Idle, Urgency::Now);
+        if hurried {
+            entry.urgency = urgency;
+        }
+        change(entry);
+        if hurried || !waits {
+            self.line(urgency).push_back(uid);
+        }
+    }
+
+    fn enqueue(&mut self, uid: Arc<str>) {
+        let urgency = self.pods.get(&uid).map_or(Urgency::Now, |entry| entry.urgency);
+        self.line(urgency).push_back(uid);
+    }
+
+    fn line(&mut self, urgency: Urgency) -> &mut VecDeque<Arc<str>> {
+        match urgency {
+            Urgency::Now => &mut self.ready,
+            Urgency::Idle => &mut self.idle,
+        }
+    }
+
+    fn pop(&mut self) -> Option<Arc<str>> {
+        let idle = || if self.idle_under_way.is_some() { None } else { self.idle.pop_front() };
+        self.ready.pop_front().or_else(idle)
     }
 }
 
@@ -166,13 +212,13 @@ mod tests {
     fn the_newest_status_wins_and_one_request_for_a_pod_is_under_way() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.tell(pod("a"), status("Pending"));
-        queue.tell(pod("a"), status("Running"));
-        queue.tell(pod("b"), status("Pending"));
+        queue.tell(pod("a"), status("Pending"), Urgency::Now);
+        queue.tell(pod("a"), status("Running"), Urgency::Now);
+        queue.tell(pod("b"), status("Pending"), Urgency::Now);
         let first = queue.next(now).unwrap();
         assert_eq!(Some(first.clone()), patch("a", "Running"));
         assert_eq!(queue.next(now), patch("b", "Pending"));
-        queue.tell(pod("a"), status("Succeeded"));
+        queue.tell(pod("a"), status("Succeeded"), Urgency::Now);
         assert_eq!(queue.next(now), None, "a's request is under way");
         queue.done(&first, Outcome::Taken, now);
         assert_eq!(queue.next(now), patch("a", "Succeeded"));
@@ -183,7 +229,7 @@ mod tests {
         let now = Instant::now();
         let mut queue = Queue::default();
         queue.remove(pod("a"));
-        queue.tell(pod("a"), status("Failed"));
+        queue.tell(pod("a"), status("Failed"), Urgency::Now);
         let told = queue.next(now).unwrap();
         assert_eq!(queue.next(now), None);
         queue.done(&told, Outcome::Taken, now);
@@ -197,7 +243,7 @@ mod tests {
     fn a_failure_is_tried_again_later_with_the_status_of_then() {
         let mut now = Instant::now();
         let mut queue = Queue::default();
-        queue.tell(pod("a"), status("Pending"));
+        queue.tell(pod("a"), status("Pending"), Urgency::Now);
         for delay in [100, 200, 400] {
             let request = queue.next(now).unwrap();
             queue.done(&request, Outcome::Again, now);
@@ -205,7 +251,7 @@ mod tests {
             assert_eq!(queue.wake_at(), Some(now + Duration::from_millis(delay)));
             now += Duration::from_millis(delay);
         }
-        queue.tell(pod("a"), status("Running"));
+        queue.tell(pod("a"), status("Running"), Urgency::Now);
         assert_eq!(queue.next(now), patch("a", "Running"));
     }
 
@@ -213,12 +259,12 @@ mod tests {
     fn a_pod_that_is_gone_is_told_no_more() {
         let now = Instant::now();
         let mut queue = Queue::default();
-        queue.tell(pod("a"), status("Pending"));
+        queue.tell(pod("a"), status("Pending"), Urgency::Now);
         queue.remove(pod("a"));
         let request = queue.next(now).unwrap();
         queue.done(&request, Outcome::Gone, now);
         assert_eq!((queue.next(now), queue.behind()), (None, 0));
-        queue.tell(pod("b"), status("Pending"));
+        queue.tell(pod("b"), status("Pending"), Urgency::Now);
         queue.forget("b");
         assert_eq!((queue.next(now), queue.behind()), (None, 0));
     }
@@ -228,11 +274,51 @@ mod tests {
         let now = Instant::now();
         let mut queue = Queue::default();
         for number in 0..MOST + 1 {
-            queue.tell(pod(&number.to_string()), status("Pending"));
+            queue.tell(pod(&number.to_string()), status("Pending"), Urgency::Now);
         }
         let requests: Vec<Request> = std::iter::from_fn(|| queue.next(now)).collect();
         assert_eq!(requests.len(), MOST);
         queue.done(&requests[0], Outcome::Taken, now);
         assert!(queue.next(now).is_some());
+    }
+
+    #[test]
+    fn pods_on_their_way_are_told_one_by_one_when_nothing_else_waits() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        for uid in ["a", "b", "c"] {
+            queue.tell(pod(uid), status("Pending"), Urgency::Idle);
+        }
+        queue.tell(pod("d"), status("Running"), Urgency::Now);
+        assert_eq!(queue.next(now), patch("d", "Running"));
+        let first = queue.next(now).unwrap();
+        assert_eq!(Some(first.clone()), patch("a", "Pending"));
+        assert_eq!(queue.next(now), None, "one at a time");
+
+        queue.tell(pod("b"), status("Running"), Urgency::Now);
+        assert_eq!(queue.next(now), patch("b", "Running"), "overtaken by what matters");
+        queue.tell(pod("a"), status("Running"), Urgency::Now);
+        assert_eq!(queue.next(now), None, "a's is under way");
+        queue.done(&first, Outcome::Taken, now);
+        assert_eq!(queue.next(now), patch("a", "Running"));
+        assert_eq!(queue.next(now), patch("c", "Pending"));
+        assert_eq!(queue.next(now), None);
+    }
+
+    #[test]
+    fn what_matters_stays_urgent_when_it_is_followed_by_what_does_not_and_when_it_failed() {
+        let mut now = Instant::now();
+        let mut queue = Queue::default();
+        queue.tell(pod("a"), status("Failed"), Urgency::Now);
+        queue.tell(pod("a"), status("Pending"), Urgency::Idle);
+        queue.tell(pod("b"), status("Pending"), Urgency::Idle);
+        queue.tell(pod("c"), status("Pending"), Urgency::Idle);
+        let request = queue.next(now).unwrap();
+        assert_eq!(Some(request.clone()), patch("a", "Pending"));
+        assert_eq!(queue.next(now), patch("b", "Pending"));
+        queue.done(&request, Outcome::Again, now);
+        now += LAST_RETRY;
+        assert_eq!(queue.next(now), patch("a", "Pending"));
+        assert_eq!(queue.next(now), None);
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span, warn};
 
 use super::patch::patch;
-use super::queue::{Outcome, Queue, Request};
+use super::queue::{Outcome, Queue, Request, Urgency};
 use crate::pods::PodRef;
 use crate::starts::{Phase, Starts};
 
@@ -28,7 +28,7 @@ pub struct StatusLoop {
 
 #[derive(Debug)]
 enum Wish {
-    Tell(PodRef, Box<PodStatus>),
+    Tell(PodRef, Box<PodStatus>, Urgency),
     Remove(PodRef),
     Forget(PodRef),
 }
@@ -41,8 +41,8 @@ impl StatusWriter {
     }
 
     /// The pod's status is now this. Bounded: one for each pod is kept.
-    pub fn tell(&self, pod: PodRef, status: PodStatus) {
-        drop(self.0.send(Wish::Tell(pod, Box::new(status))));
+    pub fn tell(&self, pod: PodRef, status: PodStatus, urgency: Urgency) {
+        drop(self.0.send(Wish::Tell(pod, Box::new(status), urgency)));
     }
 
     /// Deletes the API object (grace 0, this UID only) after its last status was taken.
@@ -94,7 +94,7 @@ impl StatusLoop {
 
 fn take(queue: &mut Queue, wish: Wish) {
     match wish {
-        Wish::Tell(pod, status) => queue.tell(pod, *status),
+        Wish::Tell(pod, status, urgency) => queue.tell(pod, *status, urgency),
         Wish::Remove(pod) => queue.remove(pod),
         Wish::Forget(pod) => queue.forget(&pod.uid),
     }

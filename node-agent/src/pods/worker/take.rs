@@ -113,7 +113,8 @@ impl Worker {
         self.publish(&task, &record);
         let Some(container) = container(&self.pod, &record.name).cloned() else {
             self.follow(&key, &task, &record, None);
-            self.attempts.insert(key, Attempt { task, record, since, deadline: None, probes: None, stop: None, killed: None });
+            self.attempts
+                .insert(key, Attempt { task, record, since, deadline: None, probes: None, stop: None, killed: None });
             return;
         };
         self.follow(&key, &task, &record, Some(container.clone()));

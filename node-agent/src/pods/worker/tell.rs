@@ -10,6 +10,7 @@ use tracing::{debug, info};
 use super::{Removal, SandboxState, Worker};
 use crate::pods::dispatch::ApiObject;
 use crate::pods::logs;
+use crate::status::Urgency;
 
 impl Worker {
     pub(super) fn tell(&mut self, actions: &PodActions, now: Timestamp) {
@@ -22,12 +23,15 @@ impl Worker {
         }
         let status = status(&self.pod, &self.observed, &self.told, now);
         if status != self.told {
-            if Instant::now() < self.hold_until && is_on_its_way(&status) {
+            let on_its_way = is_on_its_way(&status);
+            if on_its_way && Instant::now() < self.hold_until {
                 return;
             }
+            let pending = status.phase.as_deref() == Some("Pending");
+            let urgency = if on_its_way && pending { Urgency::Idle } else { Urgency::Now };
             debug!(phase = status.phase, "telling");
             self.cell.set_status(status.clone());
-            self.context.status.tell(self.pod_ref.clone(), status.clone());
+            self.context.status.tell(self.pod_ref.clone(), status.clone(), urgency);
             self.told = status;
             self.read_back = false;
         }

@@ -149,7 +149,8 @@ pub(crate) async fn first_of_an_image(cluster: &Cluster, report: &mut Report) ->
         api.create(&PostParams::default(), &serde_json::from_value(pod)?).await.context("create a pod")?;
         let ready = tokio::time::timeout(LIMIT, ready).await.context("the pod is not Ready")?.context("the watch")?;
         let at = ready.values().next().copied().unwrap_or(began);
-        report.line(format!("a pod of the 2.5 MB module go-hello, {what}: Ready after {} ms", (at - began).as_millis()));
+        report
+            .line(format!("a pod of the 2.5 MB module go-hello, {what}: Ready after {} ms", (at - began).as_millis()));
         watching.abort();
         api.delete(name, &DeleteParams::default().grace_period(0)).await.context("delete the pod")?;
     }
