@@ -50,7 +50,7 @@ lint:
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo doc --workspace --no-deps --quiet
 
-unit: $(TOOLS)/registry # the image store is tested against it
+unit: $(TOOLS)/registry $(TOOLS)/crane # the image store is tested against them
 	@cargo test --workspace --exclude samara-tests
 	@cargo test -p samara-tests --lib
 
@@ -75,13 +75,15 @@ samples:
 machine:
 	@grep -qs memory /sys/fs/cgroup/cgroup.controllers || tests/machine/fetch.sh $(CURDIR)/target/machine
 
-tools: $(PLANE) $(TOOLS)/registry
+tools: $(PLANE) $(TOOLS)/registry $(TOOLS)/crane
 tools-bench: $(TOOLS)/kwok
 
 $(PLANE) &: tests/tools/kubernetes/go.mod tests/tools/kubernetes/go.sum
 	@tests/tools/build.sh kubernetes $(TOOLS)
 $(TOOLS)/registry: tests/tools/registry/go.mod tests/tools/registry/go.sum
 	@tests/tools/build.sh registry $(TOOLS)
+$(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider &: tests/tools/oci/go.mod tests/tools/oci/go.sum
+	@tests/tools/build.sh oci $(TOOLS)
 $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
 	@tests/tools/build.sh kwok $(TOOLS)
 

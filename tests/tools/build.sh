@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds upstream's programs from their Go modules, and says how far it is.
-# Usage: tests/tools/build.sh kubernetes|registry|kwok <directory for the programs>
+# Usage: tests/tools/build.sh kubernetes|registry|oci|kwok <directory for the programs>
 set -eu
 name=$1 out=$2
 cd "$(dirname "$0")/$name"
@@ -14,6 +14,11 @@ kubernetes)
     programs="k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-scheduler k8s.io/kubernetes/cmd/kubectl"
     ;;
 registry) stamp= programs=github.com/distribution/distribution/v3/cmd/registry ;;
+# What others make artifacts with, a second registry (`crane registry serve`), and the kubelet's credential plugin for ECR.
+oci)
+    stamp=
+    programs="github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras k8s.io/cloud-provider-aws/cmd/ecr-credential-provider"
+    ;;
 kwok) stamp= programs=sigs.k8s.io/kwok/cmd/kwok ;;
 *)
     echo "no such tool: $name" >&2

@@ -17,8 +17,10 @@ use serde::Serialize;
 use tempfile::TempPath;
 
 use crate::digest::Digest;
-use crate::format::{Component, Descriptor, Manifest, WasmConfig, WasmKind};
+use crate::format::{Component, Descriptor, Document, Manifest, WasmConfig, WasmKind};
 use crate::media_type;
+use crate::reference::Reference;
+use crate::store::{ImageStore, StoreError};
 
 /// `created` is demanded by readers of the artifact's configuration; an artifact that is the same must say the same.
 const CREATED: &str = "1970-01-01T00:00:00Z";
@@ -26,6 +28,8 @@ const CREATED: &str = "1970-01-01T00:00:00Z";
 /// An image that is not in a store: its manifest and all blobs.
 #[derive(Debug, Clone)]
 pub struct Artifact {
+    /// As the manifest says itself.
+    media_type: Option<String>,
     pub(crate) manifest: Bytes,
     pub(crate) blobs: Vec<Blob>,
 }
@@ -75,6 +79,24 @@ impl Artifact {
         Ok(Self::of_wasm(&bytes, kind, component, Source::File(ArtifactFile::Users(path.to_owned()))))
     }
 
+    /// An image of a store, to be pushed under another name or elsewhere. `None`: it is not there, or not all of it was kept.
+    pub fn stored(store: &ImageStore, reference: &Reference) -> Result<Option<Self>, StoreError> {
+        let Some(image) = store.get(reference)? else { return Ok(None) };
+        let Some(bytes) = store.read_blob(&image.digest)? else { return Ok(None) };
+        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes) else { return Ok(None) };
+        let descriptors = manifest.layers.iter().chain([&manifest.config]);
+        if !descriptors.clone().all(|descriptor| store.has_blob(&descriptor.digest)) {
+            return Ok(None);
+        }
+        let blob = |descriptor: &Descriptor| Blob {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            source: Source::File(ArtifactFile::Users(store.blob_path(&descriptor.digest))),
+        };
+        let blobs = descriptors.map(blob).collect();
+        Ok(Some(Self { media_type: manifest.media_type.clone(), manifest: bytes.into(), blobs }))
+    }
+
     fn of_wasm(bytes: &[u8], kind: WasmKind, component: Option<Component>, source: Source) -> Self {
         let layer = Blob { digest: Digest::of(bytes), size: bytes.len() as u64, source };
         let config = to_json(&WasmConfig {
@@ -100,7 +122,12 @@ impl Artifact {
         };
         let mut blobs: Vec<Blob> = layers.into_iter().map(|(_, layer)| layer).collect();
         blobs.push(config);
-        Self { manifest: to_json(&manifest), blobs }
+        Self { media_type: manifest.media_type.clone(), manifest: to_json(&manifest), blobs }
+    }
+
+    /// What it is to be sent as.
+    pub(crate) fn media_type(&self) -> &str {
+        self.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST)
     }
 
     /// Of the manifest: the image's identity.

@@ -10,7 +10,7 @@ mod wasm;
 pub use config::ImageConfig;
 pub(crate) use config::{Component, WasmConfig};
 pub(crate) use index::choose;
-pub(crate) use manifest::{Descriptor, Document, Manifest};
+pub(crate) use manifest::{Descriptor, Document, Index, Manifest};
 pub(crate) use plan::{Plan, PlannedContent, PlannedLayer, plan};
 pub use refusal::Refusal;
 pub use wasm::WasmKind;

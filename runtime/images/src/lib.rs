@@ -9,6 +9,7 @@ mod artifact;
 mod digest;
 mod format;
 mod image;
+mod layout;
 mod media_type;
 mod pull;
 mod push;
@@ -21,7 +22,8 @@ pub use artifact::{Artifact, ArtifactError, RootfsBuilder};
 pub use digest::{Digest, Hasher, InvalidDigest};
 pub use format::{ImageConfig, Refusal, WasmKind};
 pub use image::{Content, Image};
-pub use pull::{Admit, Progress, ProgressEvent, PullCause, PullError, Puller, PullerConfig, Retry};
+pub use layout::{Import, LayoutError};
+pub use pull::{Admit, ImportError, Progress, ProgressEvent, PullCause, PullError, Puller, PullerConfig, Retry};
 pub use push::{PushCause, PushError, Pusher};
 pub use reference::{InvalidReference, Reference};
 pub use registry::{

@@ -3,21 +3,26 @@
 mod config;
 mod error;
 mod fetch;
+mod import;
 mod progress;
 mod resolve;
+mod source;
 
 use std::sync::Arc;
 
 pub use config::{Admit, PullerConfig};
 pub use error::{PullCause, PullError, Retry};
 use futures::{StreamExt as _, TryStreamExt as _};
+pub use import::ImportError;
 pub use progress::{Progress, ProgressEvent};
 
 use crate::format::{Plan, PlannedContent, PlannedLayer, WasmKind, plan};
 use crate::image::Image;
 use crate::reference::Reference;
-use crate::registry::{Credential, Purpose, Session, Sessions};
+use crate::registry::{Credential, Purpose, Sessions};
 use crate::store::ImageStore;
+use resolve::Resolved;
+use source::Source;
 
 /// Pulls images into a store. Cheap to clone.
 #[derive(Clone)]
@@ -88,7 +93,18 @@ impl Puller {
             return Ok(image);
         }
         let resolved = self.resolve(&session, reference).await?;
-        let config = self.config_document(&session, &resolved.document).await?;
+        self.take_in(&Source::Registry(&session), resolved, std::slice::from_ref(reference), progress).await
+    }
+
+    /// Fetches what the store lacks of an image, and lets the names stand for it.
+    async fn take_in(
+        &self,
+        source: &Source<'_>,
+        resolved: Resolved,
+        references: &[Reference],
+        progress: &dyn Progress,
+    ) -> Result<Image, PullCause> {
+        let config = self.config_document(source, &resolved.document).await?;
         let plan = plan(&resolved.document, &config)?;
         self.admit(&plan)?;
         let sizes = resolved.document.layers.iter().map(|layer| layer.size);
@@ -99,28 +115,38 @@ impl Puller {
         match &plan.content {
             PlannedContent::Module(module) => {
                 let is_wasm = |start: &[u8]| WasmKind::of(start).map(drop);
-                self.fetch(&session, module, &is_wasm, progress).await?;
+                self.fetch(source, module, &is_wasm, progress).await?;
             }
             PlannedContent::Rootfs(layers) => {
                 // Collected first: a closure in the stream would keep this future from being `Send` for its callers.
-                let layers: Vec<_> = layers.iter().map(|layer| self.layer(&session, layer, progress)).collect();
+                let layers: Vec<_> = layers.iter().map(|layer| self.layer(source, layer, progress)).collect();
                 let layers = futures::stream::iter(layers);
                 layers.buffer_unordered(self.config.parallel_layers.max(1)).try_collect::<()>().await?;
             }
         }
         self.store.put_blob_as(&resolved.manifest_bytes, &resolved.manifest)?;
-        self.store.publish(reference, &resolved.target, &resolved.manifest)?;
-        // Collecting is held off, so only someone who removes files by hand can get between.
-        self.store.load(reference, &resolved.manifest)?.ok_or(PullCause::Vanished)
+        let mut image = Err(PullCause::Vanished);
+        for reference in references {
+            self.store.publish(reference, &resolved.target, &resolved.manifest)?;
+            if image.is_err() {
+                // Collecting is held off, so only someone who removes files by hand can get between.
+                image = self.store.load(reference, &resolved.manifest)?.ok_or(PullCause::Vanished);
+            }
+        }
+        image
     }
 
-    async fn layer(&self, session: &Session, layer: &PlannedLayer, progress: &dyn Progress) -> Result<(), PullCause> {
+    async fn layer(&self, source: &Source<'_>, layer: &PlannedLayer, progress: &dyn Progress) -> Result<(), PullCause> {
         let blob = &layer.descriptor.digest;
         let _claim = self.store.claim_layer(&layer.diff_id).await;
+        let is_kept = !self.config.keep_layers || self.store.has_blob(blob);
+        if self.store.has_layer(&layer.diff_id) && is_kept {
+            return Ok(());
+        }
+        self.fetch(source, &layer.descriptor, &|_| Ok(()), progress).await?;
         if self.store.has_layer(&layer.diff_id) {
             return Ok(());
         }
-        self.fetch(session, &layer.descriptor, &|_| Ok(()), progress).await?;
         progress.report(ProgressEvent::Unpacking { digest: blob });
         let unpacked = self.store.unpack_layer(blob, &layer.diff_id, self.config.unpack).await;
         unpacked.map_err(|error| PullCause::layer(blob, error))?;

@@ -8,7 +8,6 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::artifact::{Artifact, Blob, Source};
 use crate::digest::Digest;
-use crate::media_type;
 use crate::reference::Reference;
 use crate::registry::{Credential, Purpose, RegistryConfig, RegistryError, Session, Sessions};
 
@@ -78,7 +77,7 @@ impl Pusher {
         for blob in &artifact.blobs {
             push_blob(&session, blob).await?;
         }
-        session.push_manifest(artifact.manifest.clone(), media_type::OCI_MANIFEST).await?;
+        session.push_manifest(artifact.manifest.clone(), artifact.media_type()).await?;
         Ok(artifact.digest())
     }
 }

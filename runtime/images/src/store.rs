@@ -92,6 +92,19 @@ impl ImageStore {
         &self.inner.root
     }
 
+    /// Where what is not whole yet is kept; removed with this process.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.inner.own.path()
+    }
+
+    /// Lets one more name stand for an image. `false`: there is no image under the first.
+    pub fn tag(&self, image: &Reference, name: &Reference) -> Result<bool, StoreError> {
+        match self.find(image)? {
+            Some((target, image)) => self.publish(name, &target, &image.digest).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Finds an image by a name: one it was pulled by, or any pin of a digest that was pulled from the same repository.
     /// `None` also if some of its content is missing, so that it is pulled again.
     pub fn get(&self, reference: &Reference) -> Result<Option<Image>, StoreError> {

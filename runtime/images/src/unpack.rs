@@ -20,6 +20,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub(crate) use input::Input;
 use thiserror::Error;
 pub(crate) use tree::OPAQUE;
 

@@ -26,6 +26,8 @@ pub struct PullerConfig {
     pub largest_module: u64,
     /// Longest layer as the registry has it. Default 8 GiB.
     pub largest_layer: u64,
+    /// Longest archive of a layout, once it is unpacked. Default 64 GiB.
+    pub largest_archive: u64,
     /// What one layer may unpack to.
     pub unpack: UnpackLimits,
     /// Layers of one image that are fetched at the same time. Default 3.
@@ -48,6 +50,7 @@ impl Default for PullerConfig {
             largest_config: 8 << 20,
             largest_module: 512 << 20,
             largest_layer: 8 << 30,
+            largest_archive: 64 << 30,
             unpack: UnpackLimits::default(),
             parallel_layers: 3,
             keep_layers: true,

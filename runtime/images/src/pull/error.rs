@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::format::Refusal;
+use crate::layout::LayoutError;
 use crate::reference::Reference;
 use crate::registry::{RegistryError, RegistryFailure};
 use crate::store::{LayerError, StoreError};
@@ -57,6 +58,9 @@ pub enum PullCause {
         /// Why not.
         error: UnpackError,
     },
+    /// A layout's files.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// This machine's disk.
     #[error("{}", with_causes(.0))]
     Store(StoreError),
@@ -97,7 +101,9 @@ impl PullError {
                 | UnpackError::HeaderTooLong
                 | UnpackError::DiffId { .. } => Retry::Never,
             },
-            PullCause::Size { .. } | PullCause::Digest { .. } | PullCause::Store(_) => Retry::Later(None),
+            PullCause::Size { .. } | PullCause::Digest { .. } | PullCause::Layout(_) | PullCause::Store(_) => {
+                Retry::Later(None)
+            }
             PullCause::Vanished => Retry::Now,
         }
     }

@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::resolve::within;
+use super::source::Source;
 use super::{Progress, ProgressEvent, PullCause, Puller};
 use crate::format::{Descriptor, Refusal, WasmKind};
 use crate::media_type::LayerKind;
@@ -21,7 +22,7 @@ impl Puller {
     /// Fetches a blob into the store, unless it is there.
     pub(super) async fn fetch(
         &self,
-        session: &Session,
+        source: &Source<'_>,
         blob: &Descriptor,
         check: &Check<'_>,
         progress: &dyn Progress,
@@ -34,6 +35,10 @@ impl Puller {
         if self.store.has_blob(&blob.digest) {
             return Ok(());
         }
+        let session = match source {
+            Source::Registry(session) => session,
+            Source::Layout(layout) => return self.copy_blob(layout, blob, check).await,
+        };
         loop {
             let mut giver = None;
             let Err(cause) = self.fetch_from(session, blob, check, &mut giver, progress).await else { return Ok(()) };

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::source::Source;
 use super::{Progress, ProgressEvent, PullCause, Puller};
 use crate::digest::Digest;
 use crate::format::{Document, Manifest, Refusal, choose};
@@ -43,7 +44,17 @@ impl Puller {
 
     pub(super) async fn resolve(&self, session: &Session, reference: &Reference) -> Result<Resolved, PullCause> {
         let longest = self.config.largest_manifest;
-        let (mut bytes, mut digest) = session.manifest(reference.tag(), reference.digest(), longest).await?;
+        let (bytes, digest) = session.manifest(reference.tag(), reference.digest(), longest).await?;
+        self.descend(&Source::Registry(session), bytes, digest).await
+    }
+
+    /// From an index to the entry that is for us, and no deeper than anyone has a reason to go.
+    pub(super) async fn descend(
+        &self,
+        source: &Source<'_>,
+        mut bytes: Bytes,
+        mut digest: Digest,
+    ) -> Result<Resolved, PullCause> {
         let target = digest.clone();
         for _ in 0..DEEPEST {
             let index = match Document::parse(&bytes)? {
@@ -53,14 +64,15 @@ impl Puller {
                 Document::Index(index) => index,
             };
             let chosen = choose(&index)?;
-            within("manifest", chosen.size, longest)?;
-            (bytes, digest) = session.manifest(None, Some(&chosen.digest), longest).await?;
+            within("manifest", chosen.size, self.config.largest_manifest)?;
+            bytes = source.manifest(&chosen.digest, self.config.largest_manifest).await?;
+            digest = chosen.digest.clone();
         }
         Err(Refusal::NestedIndex.into())
     }
 
     /// The configuration, from the store if it is there.
-    pub(super) async fn config_document(&self, session: &Session, manifest: &Manifest) -> Result<Vec<u8>, PullCause> {
+    pub(super) async fn config_document(&self, source: &Source<'_>, manifest: &Manifest) -> Result<Vec<u8>, PullCause> {
         let config = &manifest.config;
         within("configuration", config.size, self.config.largest_config)?;
         if let Some(bytes) = self.store.read_blob(&config.digest)? {
@@ -68,7 +80,7 @@ impl Puller {
         }
         let bytes = match config.size {
             0 => Vec::new(),
-            size => session.small_blob(&config.digest, size).await?.to_vec(),
+            size => source.small_blob(&config.digest, size).await?.to_vec(),
         };
         if bytes.len() as u64 != config.size {
             let (digest, expected, actual) = (config.digest.clone(), config.size, bytes.len() as u64);

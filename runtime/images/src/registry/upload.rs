@@ -56,14 +56,15 @@ impl Session {
     }
 
     /// Sends a manifest under the session's tag, or its digest if it has none.
-    pub(crate) async fn push_manifest(&self, bytes: Bytes, media_type: &'static str) -> Result<(), RegistryError> {
+    pub(crate) async fn push_manifest(&self, bytes: Bytes, media_type: &str) -> Result<(), RegistryError> {
         let digest = Digest::of(&bytes);
         let name = self.reference.tag().unwrap_or(digest.as_str());
         let pushed = async {
             let place = self.target();
             let url = place.endpoint.url(&self.reference, &format!("manifests/{name}"))?;
             let mut ask = Ask { body: Some(bytes), ..Ask::new(Method::PUT, url) };
-            ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            let invalid = |_| RegistryFailure::Configuration(format!("`{media_type}` cannot be a media type"));
+            ask.headers.insert(CONTENT_TYPE, HeaderValue::from_str(media_type).map_err(invalid)?);
             created(self.send(place, &ask).await?).await
         };
         pushed.await.map_err(|failure| self.failed(failure))

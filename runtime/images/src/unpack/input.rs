@@ -1,8 +1,7 @@
 //! A layer's bytes on their way to the tar reader: decompressed by what they are, hashed, and bounded between entries.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek as _};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +15,7 @@ pub(super) const LONGEST_HEADER: u64 = 1 << 20;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// The uncompressed tar. Shared by reference between the tar reader and who bounds it.
-pub(super) struct Input {
+pub(crate) struct Input {
     source: RefCell<Box<dyn Read>>,
     hasher: RefCell<Hasher>,
     /// How much may still be read before the next entry must have begun.
@@ -35,8 +34,13 @@ enum Failure {
 }
 
 impl Input {
-    pub(super) fn new(layer: File, hasher: Hasher, most: u64, cancelled: Arc<AtomicBool>) -> Result<Self, UnpackError> {
-        let source = decompress(layer).map_err(UnpackError::Archive)?;
+    pub(crate) fn new(
+        packed: impl Read + 'static,
+        hasher: Hasher,
+        most: u64,
+        cancelled: Arc<AtomicBool>,
+    ) -> Result<Self, UnpackError> {
+        let source = decompress(packed).map_err(UnpackError::Archive)?;
         Ok(Self {
             source: RefCell::new(source),
             hasher: RefCell::new(hasher),
@@ -48,17 +52,17 @@ impl Input {
     }
 
     /// Call before the tar reader looks for the next entry.
-    pub(super) fn expect_header(&self) {
+    pub(crate) fn expect_header(&self) {
         self.allowance.set(LONGEST_HEADER);
     }
 
     /// Call before an entry's content is read, which has its own bound.
-    pub(super) fn expect_content(&self) {
+    pub(crate) fn expect_content(&self) {
         self.allowance.set(u64::MAX);
     }
 
     /// Gives the error a reading had its true name: the tar reader passes on only an `io::Error`.
-    pub(super) fn explain(&self, error: io::Error) -> UnpackError {
+    pub(crate) fn explain(&self, error: io::Error) -> UnpackError {
         match self.failure.get() {
             Some(Failure::HeaderTooLong) => UnpackError::HeaderTooLong,
             Some(Failure::TooLong) => UnpackError::TooLong,
@@ -103,19 +107,13 @@ impl Read for &Input {
     }
 }
 
-/// By the first bytes, as docker does it: media types are often wrong.
-fn decompress(mut layer: File) -> io::Result<Box<dyn Read>> {
-    let mut start = [0; 4];
-    let mut known = 0;
-    while known < start.len() {
-        match layer.read(&mut start[known..])? {
-            0 => break,
-            count => known += count,
-        }
-    }
-    layer.rewind()?;
-    let layer = BufReader::with_capacity(128 * 1024, layer);
-    Ok(match start {
+/// By the first bytes, as docker does it; media types are wrong too often.
+fn decompress(mut source: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    let mut start = Vec::new();
+    source.by_ref().take(4).read_to_end(&mut start)?;
+    let packing: [u8; 4] = start.as_slice().try_into().unwrap_or_default();
+    let layer = BufReader::new(io::Cursor::new(start).chain(source));
+    Ok(match packing {
         [0x1f, 0x8b, ..] => Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(layer))),
         [0x28, 0xb5, 0x2f, 0xfd] => {
             let mut decoder = zstd::Decoder::with_buffer(layer)?;

@@ -4,6 +4,7 @@ mod credentials;
 mod hostile;
 mod images;
 mod interop;
+mod layouts;
 mod mirrors;
 mod patience;
 mod proxies;
@@ -54,6 +55,26 @@ impl Node {
 fn install_tls() {
     // Fails only if another test was first.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A program that `make tools` builds.
+fn tool(name: &str) -> std::path::PathBuf {
+    let tools = match std::env::var_os("SAMARA_TOOLS") {
+        Some(tools) => tools.into(),
+        None => std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
+    };
+    let program = tools.join(name);
+    assert!(program.is_file(), "there is no {}; `make tools` builds it", program.display());
+    program
+}
+
+/// Runs a tool to its end and gives what it wrote.
+fn run(name: &str, arguments: &[&str]) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(tool(name));
+    let output = command.args(arguments).env_clear().env("HOME", home.path()).output().unwrap();
+    assert!(output.status.success(), "{name} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The smallest module.

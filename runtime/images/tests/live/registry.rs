@@ -104,7 +104,7 @@ impl Registry {
         // JSON is YAML.
         std::fs::write(&file, config.to_string()).unwrap();
         let log = directory.path().join("log");
-        let process = Command::new(program())
+        let process = Command::new(crate::tool("registry"))
             .arg("serve")
             .arg(&file)
             .env_clear()
@@ -179,14 +179,4 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn program() -> PathBuf {
-    let tools = match std::env::var_os("SAMARA_TOOLS") {
-        Some(tools) => PathBuf::from(tools),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools"),
-    };
-    let program = tools.join("registry");
-    assert!(program.is_file(), "there is no {}; `make tools` builds it", program.display());
-    program
 }
