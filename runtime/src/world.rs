@@ -127,11 +127,25 @@ pub struct Http {
     /// Requests that one instance may answer, one after the other; 1 gives each its own. More is for guests whose
     /// globals may be seen by the next request.
     pub reuse: u32,
+    /// Bytes of a request's body, past which the client gets 413; `None` without limit.
+    pub max_body: Option<u64>,
+    /// Connections at a time; one more gets 503.
+    pub connections: usize,
+    /// Time a client has to send a request's head, to send or take more of a body that somebody waits for, and to be
+    /// silent on a connection that is kept for it.
+    pub client_timeout: Duration,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { port: 8080, request_timeout: Duration::from_secs(60), reuse: 1 }
+        Self {
+            port: 8080,
+            request_timeout: Duration::from_secs(60),
+            reuse: 1,
+            max_body: None,
+            connections: 4096,
+            client_timeout: Duration::from_secs(75),
+        }
     }
 }
 

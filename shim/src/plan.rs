@@ -191,4 +191,13 @@ pub struct GuestHttp {
     pub request_timeout_seconds: u32,
     /// The pod's grace period, whole seconds.
     pub grace_period_seconds: u32,
+    /// Requests that one instance may answer; 0 means one.
+    #[serde(default)]
+    pub reuse: u32,
+    /// Bytes of a request's body; `None` without limit.
+    #[serde(default)]
+    pub max_body: Option<u64>,
+    /// Connections at a time; 0 means the default.
+    #[serde(default)]
+    pub connections: u32,
 }

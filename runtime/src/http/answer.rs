@@ -1,7 +1,6 @@
 //! One request's way through the guest, as the io thread sees it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,73 +9,21 @@ use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::sync::oneshot;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::exchange::{Asker, Promise, exchange};
 use super::queue::Queue;
+use super::request::{BodyLimits, RequestBody, TOO_LARGE};
 use super::watch::Watch;
 
 /// A request, and where its answer goes.
-#[derive(Debug)]
 pub(super) struct Job {
-    pub(super) request: Request<Incoming>,
-    pub(super) reply: Reply,
-    /// Cancelled when nobody waits for the answer, or for the rest of it, any more.
-    pub(super) gone: CancellationToken,
-}
-
-/// The one answer to a request: given by the guest's response handle or by the worker, whoever is first, and released
-/// to the io thread when the guest waits.
-#[derive(Debug, Clone)]
-pub(super) struct Reply(Arc<Mutex<State>>);
-
-#[derive(Debug)]
-enum State {
-    Awaited(oneshot::Sender<Response<WasiBody>>),
-    Given(oneshot::Sender<Response<WasiBody>>, Response<WasiBody>),
-    Released,
-}
-
-impl Reply {
-    fn new(sender: oneshot::Sender<Response<WasiBody>>) -> Self {
-        Self(Arc::new(Mutex::new(State::Awaited(sender))))
-    }
-
-    /// The first answer counts.
-    pub(super) fn give(&self, response: Response<WasiBody>) {
-        let mut state = self.lock();
-        *state = match std::mem::replace(&mut *state, State::Released) {
-            State::Awaited(sender) => State::Given(sender, response),
-            given @ (State::Given(..) | State::Released) => given,
-        };
-    }
-
-    /// Whether there is an answer.
-    pub(super) fn is_given(&self) -> bool {
-        !matches!(*self.lock(), State::Awaited(_))
-    }
-
-    /// Lets a given answer go.
-    pub(super) fn release(&self) {
-        let mut state = self.lock();
-        *state = match std::mem::replace(&mut *state, State::Released) {
-            State::Given(sender, response) => {
-                // The client may have gone.
-                let _ = sender.send(gathered(response));
-                State::Released
-            }
-            other @ (State::Awaited(_) | State::Released) => other,
-        };
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    pub(super) request: Request<RequestBody>,
+    pub(super) promise: Promise,
 }
 
 /// With a body that is all there already in one piece: the client gets it in one packet, and its length.
-fn gathered(response: Response<WasiBody>) -> Response<WasiBody> {
+pub(super) fn gathered(response: Response<WasiBody>) -> Response<WasiBody> {
     let (parts, mut body) = response.into_parts();
     let mut pieces = Vec::new();
     let body = loop {
@@ -122,7 +69,7 @@ fn begun(pieces: Vec<Piece>, rest: WasiBody) -> WasiBody {
 impl Job {
     /// Whether the client still waits.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.gone.is_cancelled()
+        !self.promise.reply().is_abandoned()
     }
 
     /// What messages call it.
@@ -134,7 +81,7 @@ impl Job {
 /// Body of an answer. When it is dropped, sent or not, the guest is told that nobody reads on.
 pub(super) struct AnswerBody {
     inner: WasiBody,
-    _gone: DropGuard,
+    _asker: Option<Asker>,
 }
 
 impl Body for AnswerBody {
@@ -154,35 +101,48 @@ impl Body for AnswerBody {
     }
 }
 
-/// Hands the request to a worker and waits for the guest's answer, at most `timeout`.
+/// What a request may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestLimits {
+    pub(super) body: BodyLimits,
+    /// Time until the guest has begun its answer.
+    pub(super) timeout: Duration,
+}
+
+/// Hands the request to a worker and waits for the guest's answer, within the limits.
 pub(super) async fn answer(
     request: Request<Incoming>,
     queue: &Queue,
     watch: &Watch,
-    timeout: Duration,
+    limits: RequestLimits,
 ) -> Response<AnswerBody> {
-    let gone = CancellationToken::new();
-    let guard = gone.clone().drop_guard();
-    let finish = |response: Response<WasiBody>| response.map(|inner| AnswerBody { inner, _gone: guard });
-    if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
-        return finish(plain(StatusCode::BAD_REQUEST, "a request needs a Host header"));
+    if let Some(refusal) = refused(&request, limits.body.most) {
+        return refusal.map(|inner| AnswerBody { inner, _asker: None });
     }
-    let (sender, receiver) = oneshot::channel();
-    let job = Job { request, reply: Reply::new(sender), gone };
-    if !queue.push(job) {
+    let (asker, promise) = exchange();
+    let request = request.map(|body| RequestBody::new(body, limits.body, promise.reply().clone()));
+    if !queue.push(Job { request, promise }) {
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        return finish(response);
+        return response.map(|inner| AnswerBody { inner, _asker: None });
     }
-    let response = match tokio::time::timeout(timeout, receiver).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_worker_gave_up)) => failed(),
+    let response = match tokio::time::timeout(limits.timeout, asker.answer()).await {
+        Ok(response) => response,
         Err(_elapsed) => {
             watch.suspect();
             plain(StatusCode::GATEWAY_TIMEOUT, "the guest did not answer in time")
         }
     };
-    finish(response)
+    response.map(|inner| AnswerBody { inner, _asker: Some(asker) })
+}
+
+/// What the guest need not be asked.
+fn refused(request: &Request<Incoming>, most: Option<u64>) -> Option<Response<WasiBody>> {
+    if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
+        return Some(plain(StatusCode::BAD_REQUEST, "a request needs a Host header"));
+    }
+    let announced = request.body().size_hint().lower();
+    most.is_some_and(|most| announced > most).then(|| plain(TOO_LARGE.0, TOO_LARGE.1))
 }
 
 /// What a client gets when the guest failed: nothing of its insides.

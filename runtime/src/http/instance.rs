@@ -1,11 +1,14 @@
 //! One instance of the guest, and the requests it answers: one, unless the guest allows more.
 
+use http::Request;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 
-use super::answer::{Job, failed};
+use super::answer::failed;
+use super::exchange::Reply;
+use super::request::RequestBody;
 use crate::guest::component::State;
 use crate::guest::{Local, Surroundings};
 
@@ -33,8 +36,7 @@ impl Instance {
     }
 
     /// Hands the request to the guest; it is done when the guest returns. After an error the instance is of no use.
-    pub(super) async fn handle(&mut self, job: Job) -> wasmtime::Result<()> {
-        let Job { request, reply, gone: _ } = job;
+    pub(super) async fn handle(&mut self, request: Request<RequestBody>, reply: Reply) -> wasmtime::Result<()> {
         self.served += 1;
         let mut http = self.store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request)?;

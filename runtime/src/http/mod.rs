@@ -13,13 +13,16 @@
 mod answer;
 mod dial;
 mod drain;
+mod exchange;
 mod instance;
 mod listen;
 mod outbound;
 mod queue;
+mod request;
 mod server;
 mod trust;
 mod watch;
+mod wire;
 mod worker;
 
 pub(crate) use outbound::Outbound;

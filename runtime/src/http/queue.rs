@@ -11,13 +11,13 @@ use super::answer::Job;
 const LONGEST: usize = 1024;
 
 /// First come, first served, by whichever worker is free: one that computes takes none.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
     arrived: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     closed: bool,

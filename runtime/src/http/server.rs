@@ -2,38 +2,44 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Version, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use super::answer::answer;
+use super::answer::{AnswerBody, RequestLimits, answer};
 use super::drain::Farewell;
 use super::listen::Listeners;
 use super::queue::Queue;
+use super::request::BodyLimits;
 use super::watch::Watch;
+use super::wire::{Protocol, Wire};
 use super::worker::{self, Guests};
 use crate::fs::FileCalls;
 use crate::guest::Surroundings;
 use crate::guest::component::State;
-use crate::{Exit, Host, Stop, World, engine};
+use crate::{Exit, Host, Http, Stop, World, engine};
 
 /// Bytes of a request's head, and of an http/2 header list.
 const LARGEST_HEAD: usize = 64 * 1024;
-/// Time a client has to send a request's head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Concurrent http/2 streams of one connection.
 const STREAMS: u32 = 128;
+/// Connections past the limit that are told so at a time; the others are closed without a word.
+const REFUSALS: usize = 64;
+/// Time such a client has to take notice.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Instances that a worker keeps for further requests, at most.
 const KEPT: usize = 16;
 /// Pause after an accept that failed for want of file descriptors or memory.
@@ -52,10 +58,10 @@ pub(crate) fn serve(proxy: ProxyPre<State>, host: &Host, world: World, stop: &St
 
 async fn run(proxy: ProxyPre<State>, host: &Host, world: World, stop: &Stop) -> io::Result<Exit> {
     let workers = usize::try_from(world.cpus.max(1)).unwrap_or(1);
-    let (timeout, reuse) = (world.http.request_timeout, world.http.reuse);
+    let Http { port, request_timeout: timeout, reuse, max_body, connections: most, client_timeout } = world.http;
     let instances = engine::room_for(proxy.instance_pre().component(), host.instances);
     let on_listen = world.on_listen.clone();
-    let listeners = Listeners::bind(&world.network, world.http.port).await?;
+    let listeners = Listeners::bind(&world.network, port).await?;
     let (fatal, mut ends) = mpsc::unbounded_channel();
     let guests = Arc::new(Guests {
         proxy,
@@ -74,7 +80,9 @@ async fn run(proxy: ProxyPre<State>, host: &Host, world: World, stop: &Stop) -> 
     }
     let connections = Connections {
         guests: Arc::clone(&guests),
-        timeout,
+        limits: RequestLimits { body: BodyLimits { most: max_body, patience: client_timeout }, timeout },
+        most: most.max(1),
+        refusals: Arc::new(Semaphore::new(REFUSALS)),
         closing: CancellationToken::new(),
         draining: CancellationToken::new(),
         open: TaskTracker::new(),
@@ -106,7 +114,11 @@ fn stuck(guests: &Guests, requests: &str, timeout: Duration) -> Exit {
 
 struct Connections {
     guests: Arc<Guests>,
-    timeout: Duration,
+    limits: RequestLimits,
+    /// Connections at a time.
+    most: usize,
+    /// Connections that are being told that they are one too many.
+    refusals: Arc<Semaphore>,
     /// Answers say `Connection: close`.
     closing: CancellationToken,
     /// Idle connections are closed, busy ones after their answer.
@@ -148,6 +160,11 @@ impl Connections {
 
     async fn accepted(&self, accepted: io::Result<TcpStream>) {
         match accepted {
+            Ok(stream) if self.open.len() >= self.most => {
+                if let Ok(place) = Arc::clone(&self.refusals).try_acquire_owned() {
+                    self.open.spawn(refuse(stream, place));
+                }
+            }
             Ok(stream) => {
                 self.open.spawn(self.connection(stream));
             }
@@ -162,48 +179,110 @@ impl Connections {
     fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
         let _ = stream.set_nodelay(true);
         let guests = Arc::clone(&self.guests);
-        let (timeout, closing, draining) = (self.timeout, self.closing.clone(), self.draining.clone());
+        let (limits, closing, draining) = (self.limits, self.closing.clone(), self.draining.clone());
         async move {
-            let goaway = draining.child_token();
-            let going = goaway.clone();
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (guests, closing, going) = (Arc::clone(&guests), closing.clone(), going.clone());
-                async move {
-                    let version = request.version();
-                    let mut response = answer(request, &guests.queue, &guests.watch, timeout).await;
-                    if closing.is_cancelled() {
-                        if version == Version::HTTP_2 {
-                            going.cancel();
-                        } else {
-                            let close = HeaderValue::from_static("close");
-                            response.headers_mut().insert(header::CONNECTION, close);
-                        }
+            let opened = tokio::select! {
+                opened = Wire::open(stream, limits.body.patience) => opened,
+                () = draining.cancelled() => return,
+            };
+            let result = match opened {
+                Ok(None) => return,
+                Ok(Some((protocol, wire))) => {
+                    let serving = Serving { guests, limits, closing, goaway: draining.child_token() };
+                    match protocol {
+                        Protocol::Http1 => serving.http1(wire).await,
+                        Protocol::Http2 => serving.http2(wire).await,
                     }
-                    Ok::<_, Infallible>(response)
+                    .map_err(io::Error::other)
                 }
-            });
-            let builder = protocols();
-            let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-            let result = tokio::select! {
-                result = &mut connection => result,
-                () = goaway.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+                Err(error) => Err(error),
             };
             if let Err(error) = result {
-                tracing::debug!(error, "connection");
+                tracing::debug!(%error, "connection");
             }
         }
     }
 }
 
-/// HTTP/1.1 with keep-alive, and h2c by prior knowledge.
-fn protocols() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(LARGEST_HEAD);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(LARGEST_HEAD as u32);
-    builder
+/// What one connection is served with.
+struct Serving {
+    guests: Arc<Guests>,
+    limits: RequestLimits,
+    closing: CancellationToken,
+    /// No further request of this connection is taken.
+    goaway: CancellationToken,
+}
+
+impl Serving {
+    /// HTTP/1.1 with keep-alive.
+    async fn http1(self, wire: Wire) -> hyper::Result<()> {
+        let goaway = self.goaway.clone();
+        let mut builder = http1::Builder::new();
+        // The time limit is also that of a connection without requests.
+        builder.timer(TokioTimer::new()).header_read_timeout(self.limits.body.patience).max_buf_size(LARGEST_HEAD);
+        let mut connection = pin!(builder.serve_connection(wire, service_fn(|request| self.answer(request))));
+        tokio::select! {
+            result = &mut connection => result,
+            () = goaway.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    /// HTTP/2 by prior knowledge.
+    async fn http2(self, wire: Wire) -> hyper::Result<()> {
+        let goaway = self.goaway.clone();
+        let patience = self.limits.body.patience;
+        let serving = Arc::new(self);
+        let service = service_fn(move |request| {
+            let serving = Arc::clone(&serving);
+            async move { serving.answer(request).await }
+        });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(LARGEST_HEAD as u32)
+            .keep_alive_interval(patience)
+            .keep_alive_timeout(patience);
+        let mut connection = pin!(builder.serve_connection(wire, service));
+        tokio::select! {
+            result = &mut connection => result,
+            () = goaway.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
+        let version = request.version();
+        let mut response = answer(request, &self.guests.queue, &self.guests.watch, self.limits).await;
+        if self.closing.is_cancelled() {
+            if version == Version::HTTP_2 {
+                self.goaway.cancel();
+            } else {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        Ok(response)
+    }
+}
+
+/// Tells a client in http/1, whatever it speaks, that it is one too many.
+async fn refuse(mut stream: TcpStream, _place: OwnedSemaphorePermit) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Length: 20\r\n\r\ntoo many connections";
+    let told = async {
+        stream.write_all(ANSWER).await?;
+        stream.shutdown().await?;
+        // Closing with the request unread would take the answer back.
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    if let Err(error) = tokio::time::timeout(REFUSAL_TIMEOUT, told).await {
+        tracing::debug!(%error, "refuse a connection");
+    }
 }
 
 fn is_clients_fault(error: &io::Error) -> bool {

@@ -4,16 +4,20 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, ready};
 use std::thread;
 use std::time::Duration;
 
+use http::Request;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wasmtime::Engine;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use super::answer::{Job, failed};
+use super::answer::Job;
+use super::exchange::Reply;
 use super::instance::Instance;
 use super::queue::Queue;
+use super::request::RequestBody;
 use super::watch::Watch;
 use crate::Exit;
 use crate::guest::component::State;
@@ -121,35 +125,36 @@ impl Worker {
     /// One request, until the guest returns or nobody wants its answer. The instance comes back if it may go on.
     async fn attend(&self, job: Job, name: &str, place: Place) -> Place {
         let Place { instance, room } = place;
-        let reply = job.reply.clone();
-        let gone = job.gone.clone();
-        let abandoned = async {
-            gone.cancelled().await;
+        let Job { request, promise } = job;
+        let reply = promise.reply();
+        let mut call = pin!(self.call(request, reply.clone(), instance));
+        let mut last = None;
+        let result = poll_fn(|context| {
+            let polled = call.as_mut().poll(context);
+            // What the guest has said of its answer by the time it waits goes out in one piece.
+            reply.release();
+            if polled.is_ready() {
+                return polled.map(Some);
+            }
+            ready!(reply.poll_abandoned(context));
             if reply.is_given() {
                 // It has answered; it may have something to finish.
-                tokio::time::sleep(self.guests.afterwards).await;
+                let last = last.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.guests.afterwards)));
+                ready!(last.as_mut().poll(context));
             }
+            Poll::Ready(None)
+        })
+        .await;
+        let end = match result {
+            Some(Ok(instance)) if reply.is_given() => {
+                let instance = instance.may_serve(self.guests.reuse).then_some(instance);
+                return Place { instance, room };
+            }
+            Some(Ok(_)) => self.guests.failure(name, "the guest returned without an answer"),
+            Some(Err(error)) => self.guests.end(name, &error),
+            None => None,
         };
-        let mut call = pin!(self.call(job, instance));
-        // What the guest has said of its answer by the time it waits goes out in one piece.
-        let call = poll_fn(|context| {
-            let polled = call.as_mut().poll(context);
-            reply.release();
-            polled
-        });
-        let end = tokio::select! {
-            result = call => match result {
-                Ok(instance) if reply.is_given() => {
-                    let instance = instance.may_serve(self.guests.reuse).then_some(instance);
-                    return Place { instance, room };
-                }
-                Ok(_) => self.guests.failure(name, "the guest returned without an answer"),
-                Err(error) => self.guests.end(name, &error),
-            },
-            () = abandoned => None,
-        };
-        reply.give(failed());
-        reply.release();
+        drop(promise);
         if let Some(exit) = end {
             // The receiver is there as long as the server runs.
             let _ = self.guests.fatal.send(exit);
@@ -157,7 +162,12 @@ impl Worker {
         Place { instance: None, room }
     }
 
-    async fn call(&self, job: Job, instance: Option<Box<Instance>>) -> wasmtime::Result<Box<Instance>> {
+    async fn call(
+        &self,
+        request: Request<RequestBody>,
+        reply: Reply,
+        instance: Option<Box<Instance>>,
+    ) -> wasmtime::Result<Box<Instance>> {
         let mut instance = match instance {
             Some(instance) => instance,
             None => {
@@ -166,7 +176,7 @@ impl Worker {
                 Box::new(made)
             }
         };
-        instance.handle(job).await?;
+        instance.handle(request, reply).await?;
         Ok(instance)
     }
 }

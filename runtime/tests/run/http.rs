@@ -90,7 +90,7 @@ impl Server {
 }
 
 /// An HTTP/1.1 client that sees what is on the wire.
-pub(crate) struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(pub(crate) BufReader<TcpStream>);
 
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -155,7 +155,7 @@ impl Connection {
     }
 
     /// Whether the server closes it.
-    fn ends(mut self) -> bool {
+    pub(crate) fn ends(mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0))
     }
 }
@@ -308,7 +308,7 @@ fn computing_too_long_on_every_worker_ends_the_server() {
 fn a_computing_request_leaves_the_other_workers_alone() {
     let world = |world: &mut World| {
         world.cpus = 2;
-        world.http.request_timeout = Duration::from_secs(2);
+        world.http.request_timeout = Duration::from_millis(500);
     };
     let server = Server::start(world, |_| {});
     let mut spinning = server.connect();

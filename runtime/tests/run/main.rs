@@ -10,6 +10,7 @@ mod files;
 mod fork;
 mod guest;
 mod http;
+mod http_limits;
 mod limits;
 mod namespace;
 mod network;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         files::trials(),
         fork::trials(),
         http::trials(),
+        http_limits::trials(),
         limits::trials(),
         network::trials(),
         outbound::trials(),

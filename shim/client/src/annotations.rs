@@ -27,6 +27,13 @@ pub const HTTP_PORT: &str = "samara.dev/http-port";
 pub const GRACE_PERIOD: &str = "samara.dev/termination-grace-period-seconds";
 /// Whole-second time limit of one http request (time spent waiting). Default 60.
 pub const HTTP_REQUEST_TIMEOUT: &str = "samara.dev/http-request-timeout-seconds";
+/// Requests that one instance of a `wasi:http` guest may answer, one after the other; default 1, which gives each request
+/// an instance of its own. More is faster, and for guests whose globals may be seen by the next request.
+pub const GUEST_HTTP_REUSE: &str = "samara.dev/guest.http-reuse";
+/// Bytes that the body of one http request may have; more is answered 413. Default: as many as the client sends.
+pub const GUEST_HTTP_MAX_BODY: &str = "samara.dev/guest.http-max-body-bytes";
+/// Connections an http guest has at a time; one more is answered 503. Default 4096.
+pub const GUEST_HTTP_CONNECTIONS: &str = "samara.dev/guest.http-connections";
 /// Name servers for guests' look-ups, comma-separated; absent: the host's `resolv.conf`.
 pub const DNS_SERVERS: &str = "samara.dev/dns-servers";
 /// DNS search list, comma-separated.

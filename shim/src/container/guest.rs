@@ -91,6 +91,12 @@ fn http(http: &GuestHttp) -> Http {
             0 => default.request_timeout,
             seconds => Duration::from_secs(u64::from(seconds)),
         },
+        reuse: http.reuse.max(1),
+        max_body: http.max_body,
+        connections: match http.connections {
+            0 => default.connections,
+            connections => usize::try_from(connections).unwrap_or(usize::MAX),
+        },
         ..default
     }
 }

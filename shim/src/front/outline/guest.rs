@@ -78,6 +78,9 @@ fn http(annotations: &HashMap<String, String>, env: &[String]) -> Result<GuestHt
             .filter(|seconds| *seconds != 0)
             .unwrap_or(REQUEST_TIMEOUT),
         grace_period_seconds: number(annotations, keys::GRACE_PERIOD)?.unwrap_or(GRACE_PERIOD),
+        reuse: number(annotations, keys::GUEST_HTTP_REUSE)?.unwrap_or(1),
+        max_body: number(annotations, keys::GUEST_HTTP_MAX_BODY)?,
+        connections: number(annotations, keys::GUEST_HTTP_CONNECTIONS)?.unwrap_or(0),
     })
 }
 

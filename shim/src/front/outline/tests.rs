@@ -63,6 +63,7 @@ fn a_pod_of_the_agent_is_decided_whole() {
             "samara.dev/dns-searches": "default.svc.cluster.local,svc.cluster.local",
             "samara.dev/pod-resources": r#"{"cpu": {"shares": 512}}"#,
             "samara.dev/guest.epochs": "on",
+            "samara.dev/guest.http-reuse": "100",
         },
         "linux": {
             "cgroupsPath": "/kubepods/pod1/c1",
@@ -123,8 +124,11 @@ fn a_pod_of_the_agent_is_decided_whole() {
                     "dns_options": [],
                     "hosts": [],
                 },
-                "http": {"port": 9000, "request_timeout_seconds": 60, "grace_period_seconds": 5},
-                "switches": {"samara.dev/guest.epochs": "on"},
+                "http": {
+                    "port": 9000, "request_timeout_seconds": 60, "grace_period_seconds": 5,
+                    "reuse": 100, "max_body": null, "connections": 0,
+                },
+                "switches": {"samara.dev/guest.epochs": "on", "samara.dev/guest.http-reuse": "100"},
             },
             "wasm": {"Module": {"path": "/images/app.wasm", "digest": format!("sha256:{}", "a".repeat(64))}},
             "stdio": {
@@ -145,9 +149,22 @@ fn the_least_there_can_be_has_defaults() {
     assert_eq!(outline.cgroup, None);
     assert_eq!(outline.namespaces, NamespacesOutline::default());
     assert_eq!((outline.process.guest.cpus, outline.process.guest.memory_limit), (4, None));
-    assert_eq!(outline.process.guest.http.port, 8080);
+    let http = &outline.process.guest.http;
+    assert_eq!((http.port, http.reuse, http.max_body), (8080, 1, None));
     let Wasm::InRoot { candidates, digest: None } = outline.process.wasm else { panic!("not in the root") };
     assert_eq!(candidates.paths, [Path::new("/app.wasm")]);
+}
+
+#[test]
+fn an_http_guest_has_the_limits_of_its_annotations() {
+    let http = |key: &str, value: &str| {
+        let outline = decide(with("annotations", json!({key: value})), &[], &Standard::default());
+        outline.map(|outline| outline.process.guest.http).map_err(|error| error.to_string())
+    };
+    assert_eq!(http("samara.dev/guest.http-max-body-bytes", "1048576").expect("decided").max_body, Some(1 << 20));
+    assert_eq!(http("samara.dev/guest.http-connections", "10").expect("decided").connections, 10);
+    let error = http("samara.dev/guest.http-reuse", "many").expect_err("refused");
+    assert!(error.contains("samara.dev/guest.http-reuse") && error.contains("many"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! | `/count` | how often this very instance was asked |
 //! | `/say?TEXT` | the text, also on standard output and error |
 //! | `/echo` | the request's body, streamed |
+//! | `/length` | how many bytes the request's body has; 400 if it ends before its end |
 //! | `/method` | method, authority and scheme |
 //! | `/wait?MS` | `waited`, after so many milliseconds |
 //! | `/spin` | never |
@@ -51,6 +52,10 @@ impl Guest for Server {
                 answer(out, 200, query);
             }
             "/echo" => echo(request, out),
+            "/length" => match length(request) {
+                Ok(length) => answer(out, 200, &length.to_string()),
+                Err(error) => answer(out, 400, &error),
+            },
             "/method" => {
                 let text = format!("{:?} {:?} {:?}", request.method(), request.authority(), request.scheme());
                 answer(out, 200, &text);
@@ -127,6 +132,23 @@ fn echo(request: IncomingRequest, out: ResponseOutparam) {
     }
     drop(output);
     OutgoingBody::finish(body, None).unwrap();
+}
+
+fn length(request: IncomingRequest) -> Result<usize, String> {
+    let incoming = request.consume().unwrap();
+    let input = incoming.stream().unwrap();
+    let mut length = 0;
+    loop {
+        match input.blocking_read(64 * 1024) {
+            Ok(bytes) => length += bytes.len(),
+            Err(StreamError::Closed) => return Ok(length),
+            Err(StreamError::LastOperationFailed(error)) => {
+                let error = error.to_debug_string();
+                // A host with a backtrace to tell tells it below.
+                return Err(format!("{length} bytes, then {}", error.lines().next().unwrap_or_default()));
+            }
+        }
+    }
 }
 
 fn fetch(url: &str) -> Result<String, String> {
