@@ -72,8 +72,11 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
         Some(bootstrapped) => bootstrapped.map(drop)?,
         None => return Ok(()),
     }
-    let kubeconfig =
+    let mut kubeconfig =
         api::load(&config.api.kubeconfig, config.api.context.as_deref()).await.map_err(api::ApiError::from)?;
+    if config.certificates.rotate_client {
+        certificates::use_newest(&mut kubeconfig.auth_info, &config.certificates.client_store(), &config.node_name);
+    }
     let api = api::connect(&kubeconfig)?;
     tracing::info!(server = %api.server, kubeconfig = %config.api.kubeconfig.display(), "speaking to the API server");
 

@@ -1,5 +1,7 @@
 //! From a bootstrap token to a client certificate and a kubeconfig (kubelet: `certificate/bootstrap`).
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,8 +94,9 @@ fn is_good(kubeconfig: &Path, store: &Store, now: Timestamp) -> bool {
 }
 
 /// Whether the kubeconfig's user has the certificate that we keep.
-pub(super) fn uses(kubeconfig: &Path, store: &Store) -> bool {
-    let ours = store.current_path().display().to_string();
+fn uses(kubeconfig: &Path, store: &Store) -> bool {
+    let ours = std::path::absolute(store.current_path()).unwrap_or_else(|_| store.current_path());
+    let ours = ours.display().to_string();
     Kubeconfig::read_from(kubeconfig).is_ok_and(|config| {
         config
             .auth_infos
@@ -116,6 +119,8 @@ fn write(path: &Path, bootstrap: &Path, context: Option<&str>, store: &Store) ->
         .map(|context| &context.cluster);
     let cluster =
         read.clusters.iter().find(|named| Some(&named.name) == cluster).and_then(|named| named.cluster.clone());
+    // The flag that chose the bootstrap's context chooses this one too.
+    let name = context.unwrap_or(CONTEXT).to_owned();
     let current =
         std::path::absolute(store.current_path()).unwrap_or_else(|_| store.current_path()).display().to_string();
     let user = AuthInfo { client_certificate: Some(current.clone()), client_key: Some(current), ..AuthInfo::default() };
@@ -131,8 +136,8 @@ fn write(path: &Path, bootstrap: &Path, context: Option<&str>, store: &Store) ->
         api_version: Some("v1".into()),
         clusters: vec![NamedCluster { name: CLUSTER.into(), cluster, ..NamedCluster::default() }],
         auth_infos: vec![NamedAuthInfo { name: USER.into(), auth_info: Some(user), ..NamedAuthInfo::default() }],
-        contexts: vec![NamedContext { name: CONTEXT.into(), context: Some(context), ..NamedContext::default() }],
-        current_context: Some(CONTEXT.into()),
+        contexts: vec![NamedContext { name: name.clone(), context: Some(context), ..NamedContext::default() }],
+        current_context: Some(name),
         ..Kubeconfig::default()
     };
     let failed = |source| BootstrapError::Write { path: path.to_owned(), source };
@@ -142,7 +147,9 @@ fn write(path: &Path, bootstrap: &Path, context: Option<&str>, store: &Store) ->
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(&temporary, text)?;
+        let _left_over = std::fs::remove_file(&temporary);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
         std::fs::rename(&temporary, path)
     };
     write().map_err(failed)
@@ -202,6 +209,29 @@ contexts: [{name: b, context: {cluster: c, user: u}}]
         assert_eq!(cluster.server.as_deref(), Some("https://10.0.0.1:6443"));
         assert_eq!(cluster.certificate_authority_data.as_deref(), Some("QQ=="));
         assert!(uses(&place.kubeconfig(), &place.store()));
+    }
+
+    #[test]
+    fn only_root_reads_the_kubeconfig_whatever_was_left_over() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = Place::new();
+        std::fs::create_dir_all(place.dir.path().join("etc")).expect("made");
+        std::fs::write(place.dir.path().join("etc/kubeconfig.part"), "half").expect("left over");
+        for _ in 0..2 {
+            place.written();
+            let mode = std::fs::metadata(place.kubeconfig()).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_context_that_was_asked_for_is_found_in_what_was_written() {
+        let place = Place::new();
+        for context in [None, Some("b")] {
+            write(&place.kubeconfig(), &place.bootstrap(), context, &place.store()).expect("written");
+            let config = api::load(&place.kubeconfig(), context).await.expect("the context is there");
+            assert_eq!(config.cluster_url, "https://10.0.0.1:6443");
+        }
     }
 
     #[test]

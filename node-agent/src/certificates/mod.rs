@@ -14,6 +14,7 @@
 
 mod bootstrap;
 mod files;
+mod identity;
 mod pair;
 mod request;
 mod rotation;
@@ -22,6 +23,7 @@ mod store;
 
 pub use bootstrap::{BootstrapError, Bootstrapped, ensure_client};
 pub use files::read_serving;
+pub use identity::use_newest;
 pub use pair::Pair;
 pub use rotation::{keep_client, keep_serving};
 pub use self_signed::self_signed;

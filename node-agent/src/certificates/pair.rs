@@ -19,6 +19,8 @@ pub struct Pair {
     not_before: Timestamp,
     not_after: Timestamp,
     names: BTreeSet<String>,
+    /// CN and Os of its subject.
+    subject: (String, Vec<String>),
 }
 
 /// Not a pair.
@@ -39,8 +41,8 @@ impl Pair {
         let time = |seconds| Timestamp::from_second(seconds).map_err(|error| wrong("validity", &error));
         let (not_before, not_after) =
             (time(parsed.validity().not_before.timestamp())?, time(parsed.validity().not_after.timestamp())?);
-        let names = names(&parsed);
-        let pair = Self { chain, key, not_before, not_after, names };
+        let (names, subject) = (names(&parsed), subject(&parsed));
+        let pair = Self { chain, key, not_before, not_after, names, subject };
         pair.certified_key().and_then(|key| key.keys_match()).map_err(|error| wrong("certificate and key", &error))?;
         Ok(pair)
     }
@@ -60,6 +62,12 @@ impl Pair {
         names.all(|name| self.names.contains(name))
     }
 
+    /// Whether its subject is this node.
+    pub fn is_node(&self, node_name: &str) -> bool {
+        let (name, groups) = &self.subject;
+        name.strip_prefix("system:node:") == Some(node_name) && groups.iter().any(|group| group == "system:nodes")
+    }
+
     /// The end of its life.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
@@ -71,6 +79,12 @@ impl Pair {
         let aged = SignedDuration::try_from_secs_f64(life.as_secs_f64() * share).unwrap_or(SignedDuration::ZERO);
         self.not_before.checked_add(aged).unwrap_or(self.not_after)
     }
+}
+
+fn subject(certificate: &X509Certificate<'_>) -> (String, Vec<String>) {
+    let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| attribute.as_str().ok().map(str::to_owned);
+    let name = certificate.subject().iter_common_name().find_map(text).unwrap_or_default();
+    (name, certificate.subject().iter_organization().filter_map(text).collect())
 }
 
 /// DNS names and addresses of the certificate, as text.

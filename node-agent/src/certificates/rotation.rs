@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 
-use super::bootstrap::uses;
+use super::identity::{newest, use_newest};
 use super::request::{Kind, RequestError, Wanted, obtain};
 use super::{Pair, Store};
 use crate::api::{self, Transport};
@@ -22,8 +22,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 /// ... to here.
 const LONGEST_RETRY: Duration = Duration::from_secs(128);
 
-/// Keeps the client certificate, for ever. Connections are swapped to each new one. Returns at once if the kubeconfig's
-/// certificate is not of our keeping.
+/// Keeps the client certificate, for ever. Connections are swapped to each new one. Returns at once if the kubeconfig has
+/// none of this node.
 pub async fn keep_client(
     client: Client,
     transport: Transport,
@@ -32,28 +32,33 @@ pub async fn keep_client(
     store: Store,
     node_name: String,
 ) {
-    if !uses(kubeconfig, &store) {
-        tracing::debug!("the kubeconfig's certificate is renewed by whoever made it");
+    let config = api::load(kubeconfig, context).await.ok();
+    let Some(mut held) = config.and_then(|config| newest(&config.auth_info, &store, &node_name)) else {
+        tracing::debug!("the kubeconfig has no certificate of this node: it is renewed by whoever made it");
         return;
-    }
+    };
     let wanted = Wanted { node_name, kind: Kind::Client };
-    let mut held = store.current();
     loop {
-        if let Some(pair) = &held {
-            until_due(pair).await;
-        }
+        until_due(&held).await;
         let asked = |name: &str| tracing::info!(request = name, "renewing the client certificate");
-        held = Some(renew(&client, &wanted, &store, asked).await);
-        match renewed_tls(kubeconfig, context).await {
+        held = renew(&client, &wanted, &store, asked).await;
+        match renewed_tls(kubeconfig, context, &store, &wanted.node_name).await {
             Ok(tls) => transport.swap(tls),
             Err(error) => tracing::error!(%error, "the renewed client certificate cannot be used"),
         }
     }
 }
 
-async fn renewed_tls(kubeconfig: &Path, context: Option<&str>) -> anyhow::Result<rustls::ClientConfig> {
+async fn renewed_tls(
+    kubeconfig: &Path,
+    context: Option<&str>,
+    store: &Store,
+    node_name: &str,
+) -> anyhow::Result<rustls::ClientConfig> {
     use kube::client::ConfigExt as _;
-    Ok(api::load(kubeconfig, context).await?.rustls_client_config()?)
+    let mut config = api::load(kubeconfig, context).await?;
+    use_newest(&mut config.auth_info, store, node_name);
+    Ok(config.rustls_client_config()?)
 }
 
 /// Keeps the serving certificate, for ever, and shows each new one.
@@ -88,8 +93,15 @@ fn show(serving: &Serving, pair: &Pair) {
     }
 }
 
+/// At this share of its life, but not while more than half is left of what was left when it came: a signer that dates its
+/// certificates back would else be asked again at once, for ever.
+fn due(pair: &Pair, share: f64, since: Timestamp) -> Timestamp {
+    let left = pair.not_after().duration_since(since).max(SignedDuration::ZERO);
+    pair.age_of(share).max(since.saturating_add(left / 2).unwrap_or(since))
+}
+
 async fn until_due(pair: &Pair) {
-    let due = pair.age_of(rand::random_range(RENEW));
+    let due = due(pair, rand::random_range(RENEW), Timestamp::now());
     loop {
         let left = due.duration_since(Timestamp::now());
         match Duration::try_from(left) {
@@ -124,8 +136,6 @@ async fn try_renew(client: &Client, wanted: &Wanted, store: &Store, asked: impl 
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     #[test]
@@ -155,5 +165,21 @@ mod tests {
                 .expect("a pair");
         tokio::time::timeout(Duration::from_secs(1), until_due(&over)).await.expect("what is over is due at once");
         tokio::time::timeout(Duration::from_secs(1), until_due(&pair)).await.expect_err("what is new is not");
+    }
+
+    #[test]
+    fn a_certificate_that_is_dated_back_is_not_due_as_soon_as_it_comes() {
+        let start = Timestamp::from_second(1_800_000_000).expect("a time");
+        let after = |seconds| start + SignedDuration::from_secs(seconds);
+        let pair = Pair::parse(super::super::pair::tests::pem(&["n1"], start, 360).as_bytes()).expect("a pair");
+        let table = [
+            ("new", 0, 288),
+            ("dated back by five minutes", 300, 330),
+            ("found at half of its life", 180, 288),
+            ("found when it is over", 400, 400),
+        ];
+        for (name, since, want) in table {
+            assert_eq!(due(&pair, 0.8, after(since)), after(want), "{name}");
+        }
     }
 }

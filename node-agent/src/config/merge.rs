@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use samara_core::config::{AuthorizationMode, KubeletConfiguration, Parsed};
 use samara_core::quantity::Amount;
@@ -35,6 +35,7 @@ pub(crate) fn read(path: &Path) -> Result<Parsed, ConfigError> {
 
 /// Puts the flags over what the file says.
 pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<AgentConfig, ConfigError> {
+    let flags = with_absolute_paths(flags);
     let path = flags.config.clone().unwrap_or_default();
     for field in unused(&file) {
         tracing::warn!(file = %path.display(), "{field}: known, but not honoured by this node yet");
@@ -65,6 +66,20 @@ pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<Agent
         root_dir: flags.root_dir,
         run_dir: flags.run_dir,
     })
+}
+
+/// Fronts, certificates and logs outlive this process and its working directory.
+fn with_absolute_paths(flags: NodeArgs) -> NodeArgs {
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    NodeArgs {
+        kubeconfig: flags.kubeconfig.map(absolute),
+        bootstrap_kubeconfig: flags.bootstrap_kubeconfig.map(absolute),
+        root_dir: absolute(flags.root_dir),
+        run_dir: absolute(flags.run_dir),
+        log_dir: flags.log_dir.map(absolute),
+        container_log_dir: flags.container_log_dir.map(absolute),
+        ..flags
+    }
 }
 
 type Wrong = (String, String);
@@ -274,6 +289,14 @@ mod tests {
         assert_eq!(config.node.taints, []);
         assert_eq!(config.node.labels.get("a").map(String::as_str), Some("b"));
         assert!(!config.node.labels.contains_key(OS));
+    }
+
+    #[test]
+    fn relative_directories_are_those_of_the_start() {
+        let here = std::env::current_dir().expect("a directory");
+        let config = merged(&["--root-dir=root", "--run-dir=./run", "--kubeconfig=k"], "").expect("right");
+        assert_eq!((config.root_dir, config.run_dir), (here.join("root"), here.join("run")));
+        assert_eq!((config.certificates.dir, config.api.kubeconfig), (here.join("root/pki"), here.join("k")));
     }
 
     #[test]

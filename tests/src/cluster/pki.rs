@@ -4,6 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -89,6 +90,16 @@ impl Pki {
         self.sign(params, identity)
     }
 
+    /// Signs a certificate for a client that is a server too, with names and addresses, which ends soon.
+    pub fn passing(&self, identity: Identity<'_>, name: &str, ip: IpAddr, life: Duration) -> Result<Signed> {
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        params.subject_alt_names.push(SanType::IpAddress(ip));
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        let now = SystemTime::now();
+        (params.not_before, params.not_after) = (now.into(), (now + life).into());
+        self.sign(params, identity)
+    }
+
     /// Writes `<file>.crt` and `<file>.key` of a client.
     pub fn client_files(&self, file: &str, identity: Identity<'_>) -> Result<()> {
         let signed = self.client(identity)?;
@@ -104,10 +115,14 @@ impl Pki {
 
     /// Text of a kubeconfig of a new client.
     pub fn user_kubeconfig(&self, server: &str, identity: Identity<'_>) -> Result<String> {
-        let signed = self.client(identity)?;
+        self.signed_kubeconfig(server, &self.client(identity)?)
+    }
+
+    /// Text of a kubeconfig with this certificate.
+    pub fn signed_kubeconfig(&self, server: &str, signed: &Signed) -> Result<String> {
         let user = json!({
-            "client-certificate-data": BASE64.encode(signed.certificate),
-            "client-key-data": BASE64.encode(signed.key),
+            "client-certificate-data": BASE64.encode(&signed.certificate),
+            "client-key-data": BASE64.encode(&signed.key),
         });
         self.config_text(server, &user)
     }

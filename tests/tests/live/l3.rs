@@ -8,6 +8,7 @@ mod figures;
 mod hooks;
 mod join;
 mod logs;
+mod renewal;
 mod streams;
 mod volumes;
 
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Test> {
         figures::tests(),
         bad_input::tests(),
         api_away::tests(),
+        renewal::tests(),
     ]
     .concat()
 }

@@ -7,6 +7,7 @@
 mod attributes;
 mod authentication;
 mod authorization;
+mod client_ca;
 mod memory;
 mod user;
 

@@ -5,6 +5,7 @@
 
 pub(super) mod query;
 mod reader;
+mod rotated;
 mod source;
 mod tail;
 mod wakeup;

@@ -7,13 +7,12 @@
 //! - A reader that is slow holds up nobody but itself; one that goes away ends the reading.
 //!
 //! # Caveats
-//! - As with the kubelet, what was rotated away before the request is not shown.
+//! - As with the kubelet, what was rotated away before the request is not shown; of the last `tailLines` those are that the
+//!   file before holds: right after a rotation the newest one is empty.
 //! - A follower that sleeps through so many rotations that its next file is deleted goes on with the oldest left.
 
-use std::fs::Metadata;
 use std::io::{self, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::rotated::{Identity, predecessor, successor};
 use super::tail;
 use super::wakeup::Wakeup;
 
@@ -48,26 +48,67 @@ pub async fn read(
     running: Follow,
 ) -> io::Result<impl Stream<Item = io::Result<Bytes>> + use<>> {
     let wakeup = options.follow.then(|| Wakeup::on(path.parent().unwrap_or(path)));
-    let mut file = File::open(path).await?;
-    let size = file.metadata().await?.len();
-    let start = match options.tail_lines {
-        Some(lines) => tail::start(&mut file, size, lines).await?,
-        None => 0,
-    };
-    file.seek(SeekFrom::Start(start)).await?;
+    let (before, current) = pieces(path, options.tail_lines).await?;
     let (sender, receiver) = mpsc::channel(4);
     let mut output = Output { filter: Filter::new(options), ready: Vec::new(), sender };
-    let mut current = Lines::new(file).await?;
     let path = path.to_owned();
     tokio::spawn(async move {
-        let done = match wakeup {
-            // Not further than it was when asked: a busy log would never end.
-            None => current.send(&mut output, Some(size - start)).await,
-            Some(wakeup) => follow(&path, current, &mut output, wakeup, &running).await,
-        };
+        let done = send(&path, before, current, &mut output, wakeup, &running).await;
         output.finish(done).await;
     });
     Ok(ReceiverStream::new(receiver))
+}
+
+/// A part of a file that is there already.
+struct Piece {
+    lines: Lines,
+    length: u64,
+}
+
+impl Piece {
+    async fn new(mut file: File, start: u64, end: u64) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(start)).await?;
+        Ok(Self { lines: Lines::new(file).await?, length: end - start })
+    }
+}
+
+/// What is asked for of the newest file, and before it of the one that was rotated away last, if the last lines begin there.
+async fn pieces(path: &Path, tail_lines: Option<u64>) -> io::Result<(Option<Piece>, Piece)> {
+    let mut file = File::open(path).await?;
+    let metadata = file.metadata().await?;
+    let size = metadata.len();
+    let Some(wanted) = tail_lines else { return Ok((None, Piece::new(file, 0, size).await?)) };
+    let last = tail::find(&mut file, size, wanted).await?;
+    let mut before = None;
+    if last.lines < wanted
+        && let Some(path) = predecessor(path, &Identity::of(&metadata)).await?
+        && let Ok(mut older) = File::open(path).await
+    {
+        let size = older.metadata().await?.len();
+        let start = tail::find(&mut older, size, wanted - last.lines).await?.start;
+        before = Some(Piece::new(older, start, size).await?);
+    }
+    Ok((before, Piece::new(file, last.start, size).await?))
+}
+
+async fn send(
+    path: &Path,
+    before: Option<Piece>,
+    mut current: Piece,
+    output: &mut Output,
+    wakeup: Option<Wakeup>,
+    running: &Follow,
+) -> io::Result<Stop> {
+    if let Some(mut before) = before
+        && before.lines.send(output, Some(before.length)).await? == Stop::Enough
+    {
+        return Ok(Stop::Enough);
+    }
+    match wakeup {
+        // Not further than it was when asked: a busy log would never end.
+        None => current.lines.send(output, Some(current.length)).await,
+        Some(wakeup) => follow(path, current.lines, output, wakeup, running).await,
+    }
 }
 
 /// Why reading stopped.
@@ -112,52 +153,6 @@ async fn follow(
             () = wakeup.wait() => {}
             () = output.sender.closed() => return Ok(Stop::Enough),
         }
-    }
-}
-
-/// The file that came after this one; `None` if it is still the newest.
-async fn successor(path: &Path, identity: &Identity) -> io::Result<Option<PathBuf>> {
-    match tokio::fs::metadata(path).await {
-        Ok(newest) if Identity::of(&newest) == *identity => return Ok(None),
-        Ok(_other) => {}
-        // Between the rename and the new file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    }
-    // `0.log.20260102-030405`: rotated ones sort by name as by time.
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Ok(Some(path.to_owned()));
-    };
-    let mut rotated = Vec::new();
-    let mut entries = tokio::fs::read_dir(directory).await?;
-    while let Some(entry) = entries.next_entry().await? {
-        let is_rotated = entry.file_name().to_str().is_some_and(|entry| {
-            entry
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('.') && !rest.ends_with(".gz") && !rest.ends_with(".tmp"))
-        });
-        if is_rotated && let Ok(metadata) = entry.metadata().await {
-            rotated.push((entry.path(), Identity::of(&metadata)));
-        }
-    }
-    rotated.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let next = match rotated.iter().position(|(_, other)| other == identity) {
-        Some(ours) => rotated.get(ours + 1),
-        None => rotated.first(),
-    };
-    Ok(Some(next.map_or_else(|| path.to_owned(), |(path, _)| path.clone())))
-}
-
-/// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
     }
 }
 
@@ -250,6 +245,7 @@ impl Output {
 mod tests {
     use std::fs;
     use std::io::Write as _;
+    use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -350,6 +346,29 @@ mod tests {
         }
         let options = LogOptions { tail_lines: Some(2), ..LogOptions::default() };
         assert_eq!(log.read(options).await.all().await, "two\nthree\n");
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_are_found_in_the_file_that_was_just_rotated_away() {
+        let mut log = Log::new();
+        log.write("one");
+        log.rotate();
+        log.write("two");
+        log.write("three");
+        log.rotate();
+        let tail = |lines| LogOptions { tail_lines: Some(lines), ..LogOptions::default() };
+        assert_eq!(log.read(tail(1)).await.all().await, "three\n");
+        assert_eq!(log.read(tail(0)).await.all().await, "");
+        log.write("four");
+        let table = [(1, "four\n"), (2, "three\nfour\n"), (9, "two\nthree\nfour\n")];
+        for (lines, want) in table {
+            assert_eq!(log.read(tail(lines)).await.all().await, want, "{lines}");
+        }
+        let mut reading = log.read(LogOptions { follow: true, ..tail(2) }).await;
+        reading.until("three\nfour\n").await;
+        log.write("five");
+        log.end();
+        assert_eq!(reading.all().await, "three\nfour\nfive\n");
     }
 
     #[tokio::test]

@@ -9,8 +9,17 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 /// Read from the end at first; four times as much each time that is not enough.
 const FIRST: u64 = 64 << 10;
 
-/// Offset in `file`, of which the first `size` bytes are looked at, at which its last `lines` lines begin.
-pub(super) async fn start(file: &mut File, size: u64, lines: u64) -> io::Result<u64> {
+/// The last lines of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Where they begin.
+    pub(super) start: u64,
+    /// How many there are: fewer than wanted if that is all.
+    pub(super) lines: u64,
+}
+
+/// The last `lines` lines of `file`, of which the first `size` bytes are looked at.
+pub(super) async fn find(file: &mut File, size: u64, lines: u64) -> io::Result<Tail> {
     let mut looked_at = FIRST.min(size);
     loop {
         let offset = size - looked_at;
@@ -20,7 +29,8 @@ pub(super) async fn start(file: &mut File, size: u64, lines: u64) -> io::Result<
         let start = tail_start(&end, lines);
         // At the very beginning of what was read there may be half a line, or there may be more lines before it.
         if start > 0 || offset == 0 || lines == 0 {
-            return Ok(offset + start as u64);
+            let lines = end[start..].iter().filter(|byte| **byte == b'\n').count() as u64;
+            return Ok(Tail { start: offset + start as u64, lines });
         }
         looked_at = (looked_at * 4).min(size);
     }
@@ -34,8 +44,10 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), content).expect("written");
         let mut file = File::open(file.path()).await.expect("opened");
-        let start = start(&mut file, content.len() as u64, lines).await.expect("found");
-        content[usize::try_from(start).expect("small")..].to_vec()
+        let tail = find(&mut file, content.len() as u64, lines).await.expect("found");
+        let text = content[usize::try_from(tail.start).expect("small")..].to_vec();
+        assert_eq!(tail.lines, text.split_inclusive(|byte| *byte == b'\n').count() as u64);
+        text
     }
 
     #[tokio::test]
