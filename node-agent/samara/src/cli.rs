@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
-use crate::{images, node, run};
+use crate::{image, node, run, verbs};
 
 /// Runs WebAssembly where Kubernetes runs containers.
 #[derive(Debug, Parser)]
@@ -26,16 +26,42 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run a wasm file or an image, here, without a cluster
-    Run(run::RunArgs),
+    Run(Box<run::RunArgs>),
+    /// List containers
+    Ps(verbs::ps::PsArgs),
+    /// Show what a container wrote
+    Logs(verbs::logs::LogsArgs),
+    /// Run a further program in a running container
+    Exec(verbs::exec::ExecArgs),
+    /// Stop containers: the stop signal, then SIGKILL
+    Stop(verbs::stop::StopArgs),
+    /// Start stopped containers again
+    Start(verbs::start::StartArgs),
+    /// Stop containers and start them again
+    Restart(verbs::start::RestartArgs),
+    /// Send containers a signal, SIGKILL unless another is named
+    Kill(verbs::kill::KillArgs),
+    /// Remove containers
+    Rm(verbs::rm::RmArgs),
+    /// Wait for containers to end, and print their exit codes
+    Wait(verbs::wait::WaitArgs),
+    /// Show what containers use
+    Stats(verbs::stats::StatsArgs),
+    /// Show a container's processes
+    Top(verbs::top::TopArgs),
+    /// Show everything about a container or an image, as JSON
+    Inspect(verbs::inspect::InspectArgs),
+    /// Fetch images from registries
+    Pull(image::pull::PullArgs),
+    /// Send a wasm file (or a directory with one) to a registry as an image
+    Push(image::push::PushArgs),
+    /// List the images on this machine
+    Images(image::list::ListArgs),
     /// Be a node of a Kubernetes cluster
     Node(Box<node::NodeArgs>),
-    /// Fetch an image from a registry
-    Pull(images::PullArgs),
-    /// Send a wasm file (or a directory with one) to a registry as an image
-    Push(images::PushArgs),
-    /// List the images on this machine
-    Images(images::ListArgs),
     /// Print a completion script for a shell
+    #[command(after_help = "Example:
+  samara completion bash > /etc/bash_completion.d/samara")]
     Completion {
         /// Which shell
         shell: Shell,
@@ -44,16 +70,27 @@ enum Verb {
 
 /// Parses, runs, and turns the outcome into an exit code.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.verb {
-        Verb::Run(args) => run::main(args),
+    let outcome = match Cli::parse().verb {
+        Verb::Run(args) => run::main(*args),
+        Verb::Ps(args) => verbs::ps::main(args),
+        Verb::Logs(args) => verbs::logs::main(args),
+        Verb::Exec(args) => verbs::exec::main(args),
+        Verb::Stop(args) => verbs::stop::main(args),
+        Verb::Start(args) => verbs::start::main(args),
+        Verb::Restart(args) => verbs::start::restart(args),
+        Verb::Kill(args) => verbs::kill::main(args),
+        Verb::Rm(args) => verbs::rm::main(args),
+        Verb::Wait(args) => verbs::wait::main(args),
+        Verb::Stats(args) => verbs::stats::main(args),
+        Verb::Top(args) => verbs::top::main(args),
+        Verb::Inspect(args) => verbs::inspect::main(args),
+        Verb::Pull(args) => image::pull::main(args),
+        Verb::Push(args) => image::push::main(args),
+        Verb::Images(args) => image::list::main(args),
         Verb::Node(args) => {
             log_to_stderr("info");
             node::main(*args)
         }
-        Verb::Pull(args) => images::pull(args),
-        Verb::Push(args) => images::push(args),
-        Verb::Images(args) => images::list(args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "samara", &mut io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -61,9 +98,12 @@ pub(crate) fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("samara: {error:#}");
-        ExitCode::from(125)
+        ExitCode::from(FAILED)
     })
 }
+
+/// Docker's exit code for "it was not the guest".
+const FAILED: u8 = 125;
 
 /// A node logs what a person would want to know of; `RUST_LOG` says otherwise.
 fn log_to_stderr(default: &str) {

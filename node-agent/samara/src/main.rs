@@ -2,9 +2,14 @@
 
 mod cli;
 mod compiler;
-mod images;
+mod container;
+mod format;
+mod image;
 mod node;
+mod place;
 mod run;
+mod supervise;
+mod verbs;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,11 +17,17 @@ use std::process::ExitCode;
 
 use samara_runtime::code::worker;
 
+use crate::supervise::monitor;
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
-    if Path::new(&name).file_name() == Some(OsStr::new(worker::NAME)) {
+    let program = Path::new(&name).file_name();
+    if program == Some(OsStr::new(worker::NAME)) {
         return worker::main();
+    }
+    if program == Some(OsStr::new(monitor::NAME)) {
+        return monitor::main(args);
     }
     if let Some(code) = samara_shim::dispatch(&name, args) {
         return code;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::compiler::Compiler;
-use crate::images::install_tls;
+use crate::image::store::install_tls;
 
 pub(crate) use samara_agent::args::NodeArgs;
 

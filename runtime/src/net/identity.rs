@@ -56,6 +56,9 @@ impl Identity {
             return Ok(address);
         }
         let ip = address.ip();
+        if self.is_any_outgoing(address) {
+            return Ok(address);
+        }
         let ip = if ip.is_unspecified() {
             self.primary(ip)
         } else if is_localhost(ip) {
@@ -82,7 +85,15 @@ impl Identity {
             // Another pod's loopback address, or nobody's.
             return Err(Refused);
         }
-        Ok(Route { to: address, or: None, from: self.primary(ip) })
+        // From a loopback address nothing outside is reached: there the kernel's choice is right.
+        Ok(Route { to: address, or: None, from: self.primary(ip).filter(|from| !from.is_loopback()) })
+    }
+
+    /// Whether a bind to this wildcard address asks for a socket to send from, in a pod whose own address (`samara run`)
+    /// is of this machine alone.
+    fn is_any_outgoing(&self, address: SocketAddr) -> bool {
+        let machines_own = self.primary(address.ip()).is_some_and(|ip| ip.is_loopback());
+        machines_own && address.ip().is_unspecified() && address.port() == 0
     }
 
     /// Whether the kernel may be given this address at all: the last word, after everything above.
@@ -93,7 +104,7 @@ impl Identity {
         let ip = address.ip();
         let ours = self.pod_ips.contains(&ip) || self.loopback == Some(ip);
         match use_ {
-            Use::Local => ours,
+            Use::Local => ours || self.is_any_outgoing(address),
             Use::Remote => ours || !ip.is_loopback(),
         }
     }
@@ -163,8 +174,30 @@ mod tests {
         Identity { pod_ips: vec!["10.1.0.5".parse().unwrap(), "fd00::5".parse().unwrap()], ..pod() }
     }
 
+    /// As `samara run` has it: an address of this machine's loopback.
+    fn local() -> Identity {
+        Identity { pod_ips: vec!["127.64.0.5".parse().unwrap()], loopback: Some("127.192.0.5".parse().unwrap()) }
+    }
+
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_pod_on_this_machines_loopback_listens_there_and_goes_out_as_the_host() {
+        assert_eq!(local().bind(at("0.0.0.0:80")), Ok(at("127.64.0.5:80")));
+        assert_eq!(local().bind(at("127.0.0.1:80")), Ok(at("127.192.0.5:80")));
+        assert_eq!(local().bind(at("0.0.0.0:0")), Ok(at("0.0.0.0:0")));
+        assert_eq!(local().route(at("192.0.2.1:443")), Ok(Route { to: at("192.0.2.1:443"), or: None, from: None }));
+        assert!(local().may_use(at("0.0.0.0:0"), Use::Local));
+        for others in ["0.0.0.0:80", "127.0.0.1:80", "127.64.0.6:80"].map(at) {
+            assert!(!local().may_use(others, Use::Local), "{others}");
+        }
+        for others in ["127.64.0.6:80", "127.0.0.53:53"].map(at) {
+            assert_eq!(local().route(others), Err(Refused), "{others}");
+            assert!(!local().may_use(others, Use::Remote), "{others}");
+        }
+        assert!(!pod().may_use(at("0.0.0.0:0"), Use::Local), "a pod with an address of the network sends from that");
     }
 
     #[test]

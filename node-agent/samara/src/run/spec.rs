@@ -1,199 +1,149 @@
-//! From flags and image to the OCI runtime configuration. Pure: what it needs of the machine comes in.
+//! The OCI configuration of a planned container. Pure.
 
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder,
-    LinuxResourcesBuilder, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability, LinuxBuilder, LinuxCapabilities, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxNamespace,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
+    Mount as OciMount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
-use samara_core::quantity::Amount;
 use samara_shim_client::annotations;
 
-use super::RunArgs;
+use super::flag::mount::{Mount, Source};
+use super::flag::{env, user};
 use super::program::Program;
+use super::wanted::Wanted;
+use crate::container::{Network, Record};
+use crate::supervise::ports;
 
-/// What is bind-mounted where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Volume {
-    host: PathBuf,
-    guest: PathBuf,
-    read_only: bool,
-}
+/// Port of a `wasi:http` guest that publishes none.
+const HTTP_PORT: u16 = 8080;
+const MOST_PROCESSES: i64 = 1024;
+const CPU_PERIOD: u64 = 100_000;
+
+/// What a container has when nothing is said, as in a pod: nothing that only host code could use.
+const CAPABILITIES: [Capability; 6] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::NetBindService,
+];
 
 /// The bundle's `config.json`.
-pub(super) fn spec(args: &RunArgs, program: &Program, id: &str) -> Result<Spec> {
-    let (uid, gid) = user(args.user.as_deref().or(program.user()))?;
-    let mut env = program.env().to_vec();
-    for wanted in &args.env {
-        set(&mut env, &variable(wanted, |name| std::env::var(name).ok())?);
-    }
-    let process = ProcessBuilder::default()
-        .args(arguments(args, program)?)
-        .env(env)
-        .cwd(args.workdir.clone().or_else(|| program.working_dir().map(Into::into)).unwrap_or_else(|| "/".into()))
-        .user(UserBuilder::default().uid(uid).gid(gid).build()?)
-        .no_new_privileges(true)
-        .build()?;
-    let mounts = args
-        .volume
-        .iter()
-        .map(|text| {
-            let volume = volume(text)?;
-            let mut options = vec!["rbind".to_owned()];
-            options.push(if volume.read_only { "ro" } else { "rw" }.into());
-            let host = std::path::absolute(&volume.host)?;
-            Ok(MountBuilder::default().source(host).destination(volume.guest).typ("bind").options(options).build()?)
-        })
-        .collect::<Result<Vec<_>>>()?;
-
-    let mut annotations_ =
-        std::collections::HashMap::from([(annotations::HTTP_PORT.to_owned(), args.port.to_string())]);
-    annotations_.extend(program.annotations());
+pub(super) fn spec(record: &Record, wanted: &Wanted, program: &Program, volumes: &Path) -> Result<Spec> {
+    let mounts = wanted.mounts.iter().map(|mount| oci_mount(mount, volumes)).collect::<Result<Vec<_>>>()?;
+    let hostname = wanted.hostname.clone().unwrap_or_else(|| record.short_id().to_owned());
     Ok(SpecBuilder::default()
         .version("1.2.0")
-        .root(RootBuilder::default().path("rootfs").readonly(args.read_only).build()?)
-        .hostname(&id[..12])
-        .process(process)
+        .root(RootBuilder::default().path("rootfs").readonly(wanted.read_only).build()?)
+        .hostname(&hostname)
+        .process(process(record, wanted, program, &hostname)?)
         .mounts(mounts)
-        .annotations(annotations_)
+        .annotations(notes(record, wanted, program))
         .linux(
             LinuxBuilder::default()
-                .namespaces(namespaces()?)
-                .cgroups_path(format!("/samara/{id}"))
-                .resources(resources(args)?)
+                .namespaces(namespaces(wanted.network)?)
+                .cgroups_path(format!("/samara/{}", record.id))
+                .resources(resources(wanted)?)
                 .build()?,
         )
         .build()?)
 }
 
-/// Its own of everything but the network, which is the host's.
-fn namespaces() -> Result<Vec<oci_spec::runtime::LinuxNamespace>> {
+fn process(record: &Record, wanted: &Wanted, program: &Program, hostname: &str) -> Result<Process> {
+    let (passwd, groups) = program.users();
+    let (uid, gid) = user::resolve(wanted.user.as_deref().or(program.user()), passwd, groups)?;
+    let mut variables = program.env().to_vec();
+    env::set(&mut variables, &format!("HOSTNAME={hostname}"));
+    if record.terminal {
+        env::set(&mut variables, "TERM=xterm");
+    }
+    for variable in &wanted.env {
+        env::set(&mut variables, variable);
+    }
+    let cwd = wanted.workdir.as_deref().or(program.working_dir()).unwrap_or("/");
+    Ok(ProcessBuilder::default()
+        .args(record.command.clone())
+        .env(variables)
+        .cwd(cwd)
+        .terminal(record.terminal)
+        .user(UserBuilder::default().uid(uid).gid(gid).build()?)
+        .capabilities(capabilities(uid))
+        .no_new_privileges(true)
+        .build()?)
+}
+
+/// Only root has them in effect: a guest executes nothing, so there is no way from the bounding set to the effective one.
+fn capabilities(uid: u32) -> LinuxCapabilities {
+    let all: HashSet<Capability> = CAPABILITIES.into();
+    let effective = if uid == 0 { all.clone() } else { HashSet::new() };
+    let mut capabilities = LinuxCapabilities::default();
+    capabilities
+        .set_bounding(Some(all))
+        .set_effective(Some(effective.clone()))
+        .set_permitted(Some(effective))
+        .set_inheritable(Some(HashSet::new()))
+        .set_ambient(Some(HashSet::new()));
+    capabilities
+}
+
+fn notes(record: &Record, wanted: &Wanted, program: &Program) -> HashMap<String, String> {
+    let published = wanted.ports.first().map(|port| port.guest_port);
+    let http_port = wanted.http_port.or(published).unwrap_or(HTTP_PORT);
+    let mut notes = HashMap::from([
+        (annotations::CONTAINER_NAME.to_owned(), record.name.clone()),
+        (annotations::HTTP_PORT.to_owned(), http_port.to_string()),
+        (annotations::GRACE_PERIOD.to_owned(), record.stop_timeout.to_string()),
+    ]);
+    if let Some(address) = record.address {
+        notes.insert(annotations::POD_IPS.to_owned(), address.to_string());
+        notes.insert(annotations::POD_LOOPBACK.to_owned(), ports::loopback(address).to_string());
+    }
+    notes.extend(program.annotations());
+    notes
+}
+
+fn oci_mount(mount: &Mount, volumes: &Path) -> Result<OciMount> {
+    let mode = if mount.read_only { "ro" } else { "rw" }.to_owned();
+    let bind = |source: &Path| Ok((std::path::absolute(source)?, "bind", vec!["rbind".to_owned(), mode.clone()]));
+    let (source, typ, options): (PathBuf, &str, Vec<String>) = match &mount.source {
+        Source::Host(path) => bind(path),
+        Source::Volume(name) => bind(&volumes.join(name)),
+        Source::Memory { size } => {
+            let size = size.map(|size| format!("size={size}"));
+            let options = ["nosuid".into(), "nodev".into(), mode].into_iter().chain(size).collect();
+            anyhow::Ok(("tmpfs".into(), "tmpfs", options))
+        }
+    }?;
+    Ok(MountBuilder::default().destination(&mount.target).source(source).typ(typ).options(options).build()?)
+}
+
+/// Its own of everything but the network, which it shares with the host unless it is to have none.
+fn namespaces(network: Network) -> Result<Vec<LinuxNamespace>> {
+    let own_network = match network {
+        Network::None => Some(LinuxNamespaceType::Network),
+        Network::Private | Network::Host => None,
+    };
     [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount, LinuxNamespaceType::Ipc, LinuxNamespaceType::Uts]
         .into_iter()
+        .chain(own_network)
         .map(|kind| Ok(LinuxNamespaceBuilder::default().typ(kind).build()?))
         .collect()
 }
 
-fn resources(args: &RunArgs) -> Result<oci_spec::runtime::LinuxResources> {
-    let mut resources = LinuxResourcesBuilder::default().pids(LinuxPidsBuilder::default().limit(1024).build()?);
-    if let Some(text) = &args.memory {
-        let bytes = Amount::parse(text).with_context(|| format!("--memory {text}"))?.value();
-        if bytes <= 0 {
-            bail!("--memory {text}: must be more than nothing");
-        }
+fn resources(wanted: &Wanted) -> Result<LinuxResources> {
+    let mut resources =
+        LinuxResourcesBuilder::default().pids(LinuxPidsBuilder::default().limit(MOST_PROCESSES).build()?);
+    if let Some(bytes) = wanted.memory {
         resources = resources.memory(LinuxMemoryBuilder::default().limit(bytes).build()?);
     }
-    if let Some(cpus) = args.cpus {
-        if cpus.is_nan() || cpus < 0.01 {
-            bail!("--cpus {cpus}: must be 0.01 or more");
-        }
-        let period = 100_000;
-        let quota = (cpus * period as f64).round() as i64;
-        resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(period as u64).build()?);
+    if let Some(cpus) = wanted.cpus {
+        let quota = (cpus * CPU_PERIOD as f64).round() as i64;
+        resources = resources.cpu(LinuxCpuBuilder::default().quota(quota).period(CPU_PERIOD).build()?);
     }
     Ok(resources.build()?)
-}
-
-/// As docker does: flags after the image replace its command; `--entrypoint` replaces the entrypoint and drops the command.
-fn arguments(args: &RunArgs, program: &Program) -> Result<Vec<String>> {
-    let mut all: Vec<String> = match &args.entrypoint {
-        Some(entrypoint) => vec![entrypoint.clone()],
-        None => program.entrypoint().to_vec(),
-    };
-    if !args.args.is_empty() {
-        all.extend(args.args.iter().cloned());
-    } else if args.entrypoint.is_none() {
-        all.extend(program.cmd().iter().cloned());
-    }
-    if all.is_empty() {
-        bail!("the image names no program: give one after it, or --entrypoint");
-    }
-    Ok(all)
-}
-
-/// `KEY=VALUE`, or `KEY` with this process's value.
-fn variable(text: &str, here: impl Fn(&str) -> Option<String>) -> Result<String> {
-    match text.split_once('=') {
-        Some(("", _)) => bail!("--env {text}: the name is empty"),
-        Some(_) => Ok(text.to_owned()),
-        None => {
-            let value =
-                here(text).with_context(|| format!("--env {text}: it has no value here; write {text}=VALUE"))?;
-            Ok(format!("{text}={value}"))
-        }
-    }
-}
-
-/// Replaces the variable of the same name.
-fn set(env: &mut Vec<String>, variable: &str) {
-    let name = variable.split('=').next().unwrap_or_default();
-    env.retain(|other| other.split('=').next() != Some(name));
-    env.push(variable.to_owned());
-}
-
-/// `HOST:GUEST[:ro|:rw]`.
-fn volume(text: &str) -> Result<Volume> {
-    let mut parts = text.split(':');
-    let (host, guest, mode, more) = (parts.next(), parts.next(), parts.next(), parts.next());
-    let (Some(host), Some(guest), None) = (host, guest, more) else {
-        bail!("--volume {text}: write HOST:GUEST or HOST:GUEST:ro");
-    };
-    let read_only = match mode {
-        None | Some("rw") => false,
-        Some("ro") => true,
-        Some(other) => bail!("--volume {text}: {other} is neither ro nor rw"),
-    };
-    if host.is_empty() || !guest.starts_with('/') {
-        bail!("--volume {text}: the guest's path must be absolute and the host's must not be empty");
-    }
-    Ok(Volume { host: host.into(), guest: guest.into(), read_only })
-}
-
-/// `UID[:GID]`; names need the image's `/etc/passwd`, which `--user` does not read.
-fn user(text: Option<&str>) -> Result<(u32, u32)> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok((0, 0)) };
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    let number = |part: &str| part.parse().with_context(|| format!("user {text}: {part} is not a number"));
-    Ok((number(uid)?, number(gid)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_variable_is_given_or_taken_from_here() {
-        let here = |name: &str| (name == "HOME").then(|| "/root".to_owned());
-        assert_eq!(variable("A=1", here).unwrap(), "A=1");
-        assert_eq!(variable("A=", here).unwrap(), "A=");
-        assert_eq!(variable("HOME", here).unwrap(), "HOME=/root");
-        assert!(variable("NONE", here).unwrap_err().to_string().contains("NONE=VALUE"));
-        assert!(variable("=x", here).is_err());
-    }
-
-    #[test]
-    fn the_last_variable_of_a_name_wins() {
-        let mut env = vec!["A=1".to_owned(), "AB=2".to_owned()];
-        set(&mut env, "A=3");
-        assert_eq!(env, ["AB=2", "A=3"]);
-    }
-
-    #[test]
-    fn a_volume_is_host_guest_and_mode() {
-        let made = |host: &str, guest: &str, read_only| Volume { host: host.into(), guest: guest.into(), read_only };
-        assert_eq!(volume("a:/b").unwrap(), made("a", "/b", false));
-        assert_eq!(volume("/a:/b:ro").unwrap(), made("/a", "/b", true));
-        for bad in ["", "a", "a:b", ":/b", "a:/b:rx", "a:/b:ro:more"] {
-            assert!(volume(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_user_is_numbers() {
-        assert_eq!(user(None).unwrap(), (0, 0));
-        assert_eq!(user(Some("5")).unwrap(), (5, 0));
-        assert_eq!(user(Some("5:6")).unwrap(), (5, 6));
-        assert!(user(Some("nobody")).is_err());
-    }
 }

@@ -1,4 +1,4 @@
-//! A bar on a terminal; nothing in a pipe, where only the outcome counts.
+//! A bar on a terminal; in a pipe, where only the outcome counts, nothing.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,8 +14,8 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    pub(crate) fn new(reference: &Reference) -> Self {
-        let bar = ProgressBar::no_length();
+    pub(crate) fn new(reference: &Reference, quiet: bool) -> Self {
+        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}");
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));

@@ -1,0 +1,284 @@
+//! All containers of a root directory: made, found, listed, removed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use oci_spec::runtime::Spec;
+use samara_shim_client::bundle::{Bundle, ExitRecord};
+use samara_shim_client::process;
+
+use super::state::{Ended, State, StopRequest, has_ended};
+use super::status::Status;
+use super::{Record, check_name, file};
+use crate::place::Place;
+
+/// The directory of all containers.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelf {
+    dir: PathBuf,
+}
+
+/// One container's directory, with what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    dir: PathBuf,
+    pub(crate) record: Record,
+}
+
+impl Shelf {
+    /// Names it; touches nothing.
+    pub(crate) fn of(place: &Place) -> Self {
+        Self { dir: place.containers() }
+    }
+
+    fn names(&self) -> PathBuf {
+        self.dir.join("names")
+    }
+
+    /// A new container. Its name is taken by a link, which only one can make.
+    pub(crate) fn create(&self, record: Record, spec: &Spec) -> Result<Container> {
+        check_name(&record.name)?;
+        let dir = self.dir.join(&record.id);
+        self.take_name(&record)?;
+        let made = || -> Result<()> {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(0o700);
+            for part in ["rootfs", "upper", "work", "log"] {
+                builder.create(dir.join(part)).with_context(|| format!("make {}", dir.display()))?;
+            }
+            // The guest's root is the guest's to see, whoever it runs as.
+            for part in ["rootfs", "upper"] {
+                let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+                fs::set_permissions(dir.join(part), open).with_context(|| format!("open {}", dir.display()))?;
+            }
+            spec.save(dir.join("config.json")).context("write config.json")?;
+            file::write(&dir.join("state.json"), &State::default())?;
+            // The last: what has none is not a container.
+            file::write(&dir.join("container.json"), &record)
+        };
+        let container = Container { dir: dir.clone(), record: record.clone() };
+        made().inspect_err(|_| drop(self.remove(&container)))?;
+        Ok(container)
+    }
+
+    fn take_name(&self, record: &Record) -> Result<()> {
+        let names = self.names();
+        fs::create_dir_all(&names).with_context(|| format!("make {}", names.display()))?;
+        let link = names.join(&record.name);
+        let target = Path::new("..").join(&record.id);
+        match symlink(&target, &link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.with_context(|| format!("make {}", link.display())),
+        }
+        if link.exists() {
+            bail!(
+                "the name {name} is taken: `samara rm {name}` removes its container, `--name` gives this one another",
+                name = record.name
+            );
+        }
+        // Left by a removal that was cut short.
+        let temporary = names.join(format!(".{}", record.id));
+        symlink(&target, &temporary)
+            .and_then(|()| fs::rename(&temporary, &link))
+            .with_context(|| format!("make {}", link.display()))
+    }
+
+    /// Every container, oldest first. A directory that is none is left out.
+    pub(crate) fn list(&self) -> Result<Vec<Container>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(|| format!("read {}", self.dir.display()))?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let dir = entry?.path();
+            if let Some(record) = file::read(&dir.join("container.json"))? {
+                all.push(Container { dir, record });
+            }
+        }
+        all.sort_by(|a: &Container, b| (a.record.created_at, &a.record.id).cmp(&(b.record.created_at, &b.record.id)));
+        Ok(all)
+    }
+
+    /// By name, or by the beginning of an id that only one has.
+    pub(crate) fn find(&self, wanted: &str) -> Result<Container> {
+        let all = self.list()?;
+        let named = all.iter().find(|container| container.record.name == wanted || container.record.id == wanted);
+        if let Some(found) = named {
+            return Ok(found.clone());
+        }
+        let mut matching = all.iter().filter(|container| !wanted.is_empty() && container.record.id.starts_with(wanted));
+        match (matching.next(), matching.next()) {
+            (Some(found), None) => Ok(found.clone()),
+            (Some(_), Some(_)) => {
+                bail!("{wanted:?} is the beginning of more than one container's id: write more of it")
+            }
+            (None, _) => bail!("there is no container {wanted:?}: `samara ps -a` lists them"),
+        }
+    }
+
+    /// Removes its directory and its name. Nothing of it may live. Twice is as once.
+    pub(crate) fn remove(&self, container: &Container) -> Result<()> {
+        let missing_is_fine = |done: io::Result<()>| match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        };
+        // From here on it is nobody's container, whatever happens.
+        missing_is_fine(fs::remove_file(container.dir.join("container.json")))
+            .and_then(|()| missing_is_fine(fs::remove_dir_all(&container.dir)))
+            .with_context(|| format!("remove {}", container.dir.display()))?;
+        let link = self.names().join(&container.record.name);
+        let ours = fs::read_link(&link).is_ok_and(|target| target.ends_with(&container.record.id));
+        if ours {
+            missing_is_fine(fs::remove_file(&link)).with_context(|| format!("remove {}", link.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Container {
+    /// By its directory, as its monitor is given it.
+    pub(crate) fn at(dir: &Path) -> Result<Self> {
+        let record = file::read(&dir.join("container.json"))?;
+        let record = record.with_context(|| format!("{} is not a container", dir.display()))?;
+        Ok(Self { dir: dir.to_owned(), record })
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(crate) fn bundle(&self) -> Bundle {
+        Bundle::new(&self.dir)
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.dir.join("log/ctr.log")
+    }
+
+    pub(crate) fn spec(&self) -> Result<Spec> {
+        let path = self.bundle().config();
+        Spec::load(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    pub(crate) fn state(&self) -> Result<State> {
+        Ok(file::read(&self.dir.join("state.json"))?.unwrap_or_default())
+    }
+
+    pub(crate) fn write_state(&self, state: &State) -> Result<()> {
+        file::write(&self.dir.join("state.json"), state)
+    }
+
+    pub(crate) fn stop_request(&self) -> Result<Option<StopRequest>> {
+        file::read(&self.dir.join("stop.json"))
+    }
+
+    pub(crate) fn write_stop_request(&self, request: &StopRequest) -> Result<()> {
+        file::write(&self.dir.join("stop.json"), request)
+    }
+
+    /// A new start begins with none.
+    pub(crate) fn forget_stop_request(&self) -> Result<()> {
+        match fs::remove_file(self.dir.join("stop.json")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).context("remove stop.json"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its process, if that lives.
+    pub(crate) fn pid(&self) -> Result<Option<i32>> {
+        let Some(start) = self.bundle().start_record().context("read start.json")? else { return Ok(None) };
+        if self.bundle().exit_record().context("read exit.json")?.is_some() {
+            return Ok(None);
+        }
+        let living = process::open(start.pid, start.start_time).context("look for the process")?;
+        Ok(living.filter(|process| !has_ended(process)).map(|_| start.pid))
+    }
+
+    /// What it is doing.
+    pub(crate) fn status(&self) -> Result<Status> {
+        let state = self.state()?;
+        let supervised = state.supervisor.is_some_and(|supervisor| supervisor.open().is_some());
+        let exit = self.bundle().exit_record().context("read exit.json")?;
+        Ok(Status::of(&state, supervised, self.pid()?.is_some(), exit.map(|exit| ended(&exit))))
+    }
+}
+
+/// As the zygote wrote it.
+pub(crate) fn ended(exit: &ExitRecord) -> Ended {
+    Ended {
+        exit_code: u8::try_from(exit.exit_code).unwrap_or(255),
+        oom_killed: exit.oom_killed,
+        message: exit.message.clone(),
+        finished_at: Timestamp::from_nanosecond(exit.exited_at_nanos.into()).unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::record;
+    use super::*;
+
+    fn shelf() -> (tempfile::TempDir, Shelf) {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::of(&Place::new(dir.path(), dir.path()));
+        (dir, shelf)
+    }
+
+    fn with_id(name: &str, id: &str) -> Record {
+        Record { id: id.repeat(32), ..record(name) }
+    }
+
+    #[test]
+    fn a_name_is_taken_by_one_container_until_that_is_removed() {
+        let (_dir, shelf) = shelf();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        let error = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap_err().to_string();
+        assert!(error.contains("samara rm web"), "{error}");
+        assert_eq!(shelf.list().unwrap(), [first.clone()]);
+        shelf.remove(&first).unwrap();
+        shelf.remove(&first).unwrap();
+        let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap();
+        assert_eq!(shelf.list().unwrap(), [second]);
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_free() {
+        let (_dir, shelf) = shelf();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        fs::remove_dir_all(first.dir()).unwrap();
+        let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap();
+        shelf.remove(&first).unwrap();
+        assert_eq!(shelf.find("web").unwrap(), second);
+    }
+
+    #[test]
+    fn a_container_is_found_by_name_or_by_enough_of_its_id() {
+        let (_dir, shelf) = shelf();
+        assert!(shelf.find("web").is_err());
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        let second = shelf.create(with_id("aa", "ab"), &Spec::default()).unwrap();
+        assert_eq!(shelf.find("web").unwrap(), first);
+        assert_eq!(shelf.find("aa").unwrap(), second, "a name counts more than an id");
+        assert_eq!(shelf.find("aaa").unwrap(), first);
+        assert!(shelf.find("a").unwrap_err().to_string().contains("more than one"));
+        for missing in ["", "zz", "../aa", "web/"] {
+            assert!(shelf.find(missing).unwrap_err().to_string().contains("samara ps -a"), "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_named_and_what_is_no_container_is_left_out() {
+        let (_dir, shelf) = shelf();
+        let container = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        fs::create_dir(shelf.dir.join("unfinished")).unwrap();
+        assert_eq!(shelf.list().unwrap().len(), 1);
+        assert_eq!(container.status().unwrap(), Status::Created);
+        fs::write(container.dir().join("container.json"), "{").unwrap();
+        assert!(shelf.list().unwrap_err().to_string().contains("container.json is damaged"));
+    }
+}

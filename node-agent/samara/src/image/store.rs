@@ -1,0 +1,45 @@
+//! The image store of a root directory.
+
+use anyhow::{Context as _, Result, bail};
+use samara_images::{Image, ImageStore, Puller, PullerConfig, Reference};
+
+use super::auth;
+use super::progress::Shown;
+use crate::place::Place;
+use crate::run::Pull;
+
+/// Opens it, and makes it if there is none.
+pub(crate) fn open(place: &Place) -> Result<ImageStore> {
+    let dir = place.images();
+    ImageStore::open(&dir).with_context(|| format!("open the image store {}", dir.display()))
+}
+
+/// From the store, or from its registry.
+pub(crate) async fn present_or_pulled(place: &Place, name: &str, pull: Pull) -> Result<Image> {
+    let reference = Reference::parse(name)?;
+    let store = open(place)?;
+    let present = if pull == Pull::Always { None } else { store.get(&reference)? };
+    match (present, pull) {
+        (Some(image), _) => Ok(image),
+        (None, Pull::Never) => {
+            bail!("{reference} is not here, and --pull=never forbids to fetch it: `samara pull {name}`")
+        }
+        (None, Pull::Missing | Pull::Always) => fetch(store, &reference, false).await,
+    }
+}
+
+/// From its registry, with a bar unless `quiet`.
+pub(crate) async fn fetch(store: ImageStore, reference: &Reference, quiet: bool) -> Result<Image> {
+    install_tls();
+    let credentials = auth::lookup(reference)?;
+    let shown = Shown::new(reference, quiet);
+    let image = Puller::new(store, PullerConfig::default()).pull(reference, &credentials, &shown).await;
+    shown.done();
+    Ok(image?)
+}
+
+/// The one TLS provider of this process.
+pub(crate) fn install_tls() {
+    // Fails only if there is one already, which is what we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

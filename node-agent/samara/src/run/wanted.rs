@@ -1,0 +1,168 @@
+//! What is wanted of a container: all flags, read and checked together. Pure but for the files of `--env-file`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::args::RunArgs;
+use super::flag::{env, memory, mount, publish};
+use crate::container::{Network, Publication, check_name, random_name};
+use crate::supervise::restart::RestartPolicy;
+
+/// A container, as its user means it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Wanted {
+    /// File or image.
+    pub(crate) image: String,
+    /// Instead of the image's; with it the image's command falls away too.
+    pub(crate) entrypoint: Option<Vec<String>>,
+    /// Instead of the image's command, unless empty.
+    pub(crate) args: Vec<String>,
+    pub(crate) name: String,
+    /// `NAME=VALUE`, over the image's.
+    pub(crate) env: Vec<String>,
+    pub(crate) mounts: Vec<mount::Mount>,
+    pub(crate) ports: Vec<Publication>,
+    /// Port of a `wasi:http` guest, instead of the first published one.
+    pub(crate) http_port: Option<u16>,
+    /// Bytes.
+    pub(crate) memory: Option<i64>,
+    pub(crate) cpus: Option<f64>,
+    pub(crate) network: Network,
+    /// Instead of one of its own: containers of one pod share it.
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) user: Option<String>,
+    pub(crate) read_only: bool,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) workdir: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) stop_timeout: u32,
+    pub(crate) interactive: bool,
+    pub(crate) terminal: bool,
+    pub(crate) remove: bool,
+}
+
+impl Wanted {
+    /// Reads every flag; `here` gives the value of a variable of this process.
+    pub(super) fn of(args: RunArgs, here: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        check_together(&args)?;
+        let mut command = args.command.into_iter();
+        let name = args.name.unwrap_or_else(random_name);
+        check_name(&name)?;
+        let mut variables = Vec::new();
+        for file in &args.env_file {
+            let text = fs::read_to_string(file).with_context(|| format!("--env-file {}", file.display()))?;
+            variables.extend(env::file(&text, &here).with_context(|| format!("--env-file {}", file.display()))?);
+        }
+        for text in &args.env {
+            variables.push(env::variable(text, &here)?);
+        }
+        let mounts = args.volume.iter().map(|text| mount::volume(text)).collect::<Result<Vec<_>>>()?;
+        let more = args.mount.iter().map(|text| mount::mount(text)).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            image: command.next().unwrap_or_default(),
+            entrypoint: args.entrypoint.map(|program| vec![program]),
+            args: command.collect(),
+            name,
+            env: variables,
+            mounts: mounts.into_iter().chain(more).collect(),
+            ports: args.publish.iter().map(|text| publish::parse(text)).collect::<Result<_>>()?,
+            http_port: None,
+            memory: args.memory.as_deref().map(memory::parse).transpose()?,
+            cpus: args.cpus,
+            network: args.network,
+            address: None,
+            user: args.user,
+            read_only: args.read_only,
+            restart: args.restart,
+            workdir: args.workdir,
+            hostname: args.hostname,
+            labels: args.label.iter().map(|text| env::label(text)).collect::<Result<_>>()?,
+            stop_timeout: args.stop_timeout,
+            interactive: args.interactive,
+            terminal: args.tty,
+            remove: args.rm,
+        })
+    }
+}
+
+/// Flags that contradict each other.
+fn check_together(args: &RunArgs) -> Result<()> {
+    if args.rm && args.restart != RestartPolicy::No {
+        bail!("--rm removes the container when it has ended, --restart starts it again: leave one of them out");
+    }
+    if args.restart != RestartPolicy::No && !args.detach {
+        bail!("--restart needs -d: an attached container ends with its `samara run`");
+    }
+    if !args.publish.is_empty() {
+        match args.network {
+            Network::Private => {}
+            Network::Host => bail!(
+                "-p is for containers with an address of their own: with --network host the guest listens on this \
+                 machine's ports itself (-e PORT=... chooses the port of a wasi:http guest)"
+            ),
+            Network::None => bail!("-p needs a network, and --network none is none"),
+        }
+    }
+    if let Some(cpus) = args.cpus
+        && (cpus.is_nan() || !(0.01..=10_000.0).contains(&cpus))
+    {
+        bail!("--cpus {cpus}: must be 0.01 or more");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn wanted(line: &str) -> Result<Wanted> {
+        let words = ["run"].into_iter().chain(line.split_whitespace());
+        Wanted::of(Line::try_parse_from(words)?.run, |name| (name == "HERE").then(|| "here".into()))
+    }
+
+    #[test]
+    fn flags_before_the_image_are_ours_and_after_it_the_guests() {
+        let all = wanted("--rm -it -e A=1 -e HERE -m 64m --name web app.wasm -e B=2 --rm -- x").unwrap();
+        assert_eq!(all.image, "app.wasm");
+        assert_eq!(all.args, ["-e", "B=2", "--rm", "--", "x"]);
+        assert_eq!(all.env, ["A=1", "HERE=here"]);
+        assert_eq!((all.memory, all.name.as_str()), (Some(64 << 20), "web"));
+        assert!(all.remove && all.interactive && all.terminal);
+    }
+
+    #[test]
+    fn pull_may_stand_alone() {
+        for line in ["--pull app", "--pull=always app", "--pull=never app", "--pull=missing app"] {
+            assert_eq!(wanted(line).unwrap().image, "app", "{line}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_a_way_out() {
+        for (line, says) in [
+            ("--rm --restart always -d a", "leave one of them out"),
+            ("--restart always a", "--restart needs -d"),
+            ("--network host -p 80:80 a", "-e PORT="),
+            ("--network none -p 80:80 a", "-p needs a network"),
+            ("--cpus 0 a", "0.01"),
+            ("--cpus NaN a", "0.01"),
+            ("--name ../x a", "cannot be a name"),
+            ("--env-file /nowhere/at/all a", "--env-file /nowhere/at/all"),
+        ] {
+            let error = format!("{:#}", wanted(line).unwrap_err());
+            assert!(error.contains(says), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The three streams of those who are attached: fifos between the guest and this terminal, pipe or file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use samara_shim_client::client::Standard;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::stop::{Side, Told};
+use super::terminal;
+
+/// Fifos in a directory of their own, which goes with this.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    dir: tempfile::TempDir,
+    interactive: bool,
+    terminal: bool,
+}
+
+impl Streams {
+    /// Makes them; without `interactive` the guest's input is at its end from the start.
+    pub(crate) fn make(parent: &Path, interactive: bool, terminal: bool) -> Result<Self> {
+        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        let dir = tempfile::tempdir_in(parent).with_context(|| format!("make a directory in {}", parent.display()))?;
+        let streams = Self { dir, interactive, terminal };
+        for name in [interactive.then_some("stdin"), Some("stdout"), (!terminal).then_some("stderr")] {
+            let Some(name) = name else { continue };
+            let path = streams.path(name);
+            mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR)
+                .with_context(|| format!("make the fifo {}", path.display()))?;
+        }
+        Ok(streams)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// As the front is told of them.
+    pub(crate) fn standard(&self) -> Standard {
+        let uri = |wanted, name| if wanted { self.path(name).display().to_string() } else { String::new() };
+        Standard {
+            stdin: uri(self.interactive, "stdin"),
+            stdout: uri(true, "stdout"),
+            stderr: uri(!self.terminal, "stderr"),
+            terminal: self.terminal,
+        }
+    }
+
+    /// Begins to copy, once the container holds its ends: end of file then means that it has ended. `log`: where the
+    /// output is written down as well.
+    pub(crate) fn copy(&self, log: Option<&Path>) -> Result<Copies> {
+        let (at_end, stdin_ended) = oneshot::channel();
+        if self.interactive {
+            let stdin = self.path("stdin");
+            let mut to = OpenOptions::new().write(true).open(stdin).context("open the guest's standard input")?;
+            // A thread of its own that nobody waits for: a read from a terminal cannot be called off.
+            std::thread::spawn(move || {
+                // A guest that reads no more has ended its input as well.
+                let _ = io::copy(&mut io::stdin().lock(), &mut to);
+                let _ = at_end.send(());
+            });
+        }
+        let log = |stream| log.map(|path| Log::open(path, stream)).transpose();
+        let stderr = match self.terminal {
+            true => None,
+            false => Some(copy(&self.path("stderr"), io::stderr(), log("stderr")?)?),
+        };
+        let resized = self.terminal.then(|| signal(SignalKind::window_change())).transpose()?;
+        Ok(Copies {
+            stdin_ended: Some(stdin_ended).filter(|_| self.interactive),
+            stdout: copy(&self.path("stdout"), io::stdout(), log("stdout")?)?,
+            stderr,
+            resized,
+        })
+    }
+}
+
+/// The copying.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    stdin_ended: Option<oneshot::Receiver<()>>,
+    stdout: JoinHandle<io::Result<()>>,
+    stderr: Option<JoinHandle<io::Result<()>>>,
+    resized: Option<Signal>,
+}
+
+impl Copies {
+    /// Returns when all that the guest wrote has been passed on.
+    pub(crate) async fn finish(self) -> Result<()> {
+        for copied in [Some(self.stdout), self.stderr].into_iter().flatten() {
+            match copied.await? {
+                // Whoever read our output went away, as `head` does.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                other => other.context("pass the guest's output on")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Side for Copies {
+    async fn next(&mut self) -> Told {
+        let Self { stdin_ended, resized, .. } = self;
+        loop {
+            tokio::select! {
+                ended = async { match stdin_ended { Some(ended) => ended.await, None => std::future::pending().await } } => {
+                    *stdin_ended = None;
+                    if ended.is_ok() {
+                        return Told::InputEnded;
+                    }
+                }
+                _ = async { match resized { Some(resized) => resized.recv().await, None => std::future::pending().await } } => {
+                    if let Some((columns, rows)) = terminal::size() {
+                        return Told::Resized(columns, rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The container's log, for one of its streams, in the records that its detached siblings write themselves.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    stream: &'static str,
+}
+
+impl Log {
+    fn open(path: &Path, stream: &'static str) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).mode(0o600).open(path);
+        Ok(Self { file: file.with_context(|| format!("open the log {}", path.display()))?, stream })
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        // One write for all: two streams append to one file.
+        self.file.write_all(&records(Timestamp::now(), self.stream, text))
+    }
+}
+
+/// CRI log records of a piece of output: each line one `F`, an unfinished one `P`.
+fn records(now: Timestamp, stream: &str, text: &[u8]) -> Vec<u8> {
+    let mut records = Vec::with_capacity(text.len() + 64);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let (line, tag) = line.strip_suffix(b"\n").map_or((line, 'P'), |line| (line, 'F'));
+        records.extend_from_slice(format!("{now:.9} {stream} {tag} ").as_bytes());
+        records.extend_from_slice(line);
+        records.push(b'\n');
+    }
+    records
+}
+
+/// At once one record's text at most, as the CRI has it.
+const PIECE: usize = 16 << 10;
+
+fn copy(fifo: &Path, mut to: impl Write + Send + 'static, mut log: Option<Log>) -> Result<JoinHandle<io::Result<()>>> {
+    let mut from = open(fifo).with_context(|| format!("open {}", fifo.display()))?;
+    Ok(tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let read = from.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if let Some(log) = &mut log {
+                log.write(&buffer[..read])?;
+            }
+            to.write_all(&buffer[..read])?;
+            to.flush()?;
+        }
+    }))
+}
+
+/// Without waiting for a writer, and then with waiting for data.
+fn open(fifo: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(fifo)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_fifo_for_each_stream_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        for (interactive, terminal) in [(false, false), (true, false), (false, true), (true, true)] {
+            let streams = Streams::make(dir.path(), interactive, terminal).unwrap();
+            let standard = streams.standard();
+            assert_eq!(standard.terminal, terminal);
+            for (path, wanted) in
+                [(&standard.stdin, interactive), (&standard.stdout, true), (&standard.stderr, !terminal)]
+            {
+                assert_eq!(!path.is_empty(), wanted);
+                assert_eq!(Path::new(path).exists(), wanted, "{path}");
+            }
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "they go with their owner");
+    }
+
+    #[test]
+    fn a_piece_of_output_becomes_a_record_for_each_line() {
+        let text = records(Timestamp::UNIX_EPOCH, "stderr", b"one\n\ntw");
+        let time = "1970-01-01T00:00:00.000000000Z";
+        let expected = format!("{time} stderr F one\n{time} stderr F \n{time} stderr P tw\n");
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+}

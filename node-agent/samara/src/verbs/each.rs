@@ -1,0 +1,36 @@
+//! Verbs that take several containers: each is tried, whatever becomes of the others.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::container::{Container, Shelf};
+use crate::format::print;
+
+/// Does it with each, one after the other, and prints what the user called it; failures are told and counted.
+pub(super) async fn each(
+    shelf: &Shelf,
+    names: &[String],
+    mut work: impl AsyncFnMut(&Container) -> Result<()>,
+) -> Result<ExitCode> {
+    let mut failed = false;
+    for name in names {
+        let done = match shelf.find(name) {
+            Ok(container) => work(&container).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => print(format!("{name}\n"))?,
+            Err(error) => {
+                eprintln!("samara: {name}: {error:#}");
+                failed = true;
+            }
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One thread is enough for what waits most of the time.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

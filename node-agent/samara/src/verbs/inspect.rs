@@ -1,0 +1,92 @@
+//! `samara inspect`: everything about a container, an image or a wasm file, as JSON.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use samara_images::Reference;
+use serde_json::{Value, json};
+
+use crate::container::{Container, Shelf};
+use crate::format::print_json;
+use crate::image::store;
+use crate::place::Place;
+
+/// What `samara inspect` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samara inspect web                          # a container
+  samara inspect registry.example/app:v1      # an image that is here
+  samara inspect web | jq -r '.[0].state.ports[0].hostPort'")]
+pub(crate) struct InspectArgs {
+    /// Containers, images
+    #[arg(required = true)]
+    things: Vec<String>,
+    /// Which of them is meant, where a name fits several
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Container,
+    Image,
+}
+
+pub(crate) fn main(args: InspectArgs) -> Result<ExitCode> {
+    let place = args.place.absolute()?;
+    let found = args.things.iter().map(|thing| find(&place, thing, args.kind)).collect::<Result<Vec<_>>>()?;
+    print_json(&found)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A container counts more than an image of the same name.
+fn find(place: &Place, thing: &str, kind: Option<Kind>) -> Result<Value> {
+    let meant = |one| kind.is_none_or(|kind| kind == one);
+    if meant(Kind::Container)
+        && let Ok(container) = Shelf::of(place).find(thing)
+    {
+        return container_value(&container);
+    }
+    if meant(Kind::Image)
+        && let Ok(reference) = Reference::parse(thing)
+        && let Some(image) = store::open(place)?.get(&reference)?
+    {
+        return Ok(image_value(&image));
+    }
+    bail!(
+        "there is no container or image {thing:?}: `samara ps -a` and `samara images` list them, `samara pull` fetches one"
+    )
+}
+
+fn container_value(container: &Container) -> Result<Value> {
+    let mut value = serde_json::to_value(&container.record)?;
+    value["state"] = serde_json::to_value(container.state()?)?;
+    value["state"]["status"] = json!(container.status()?.word());
+    value["state"]["pid"] = json!(container.pid()?);
+    value["directory"] = json!(container.dir());
+    value["log"] = json!(container.log());
+    value["spec"] = serde_json::to_value(container.spec()?)?;
+    Ok(value)
+}
+
+fn image_value(image: &samara_images::Image) -> Value {
+    use samara_images::Content;
+    let content = match &image.content {
+        Content::Rootfs { layers } => json!({ "kind": "rootfs", "layers": layers }),
+        Content::Module { path, digest, kind } => {
+            json!({ "kind": format!("{kind:?}").to_lowercase(), "path": path, "digest": digest.as_str() })
+        }
+    };
+    json!({
+        "name": image.reference.to_string(),
+        "pinned": image.pinned().to_string(),
+        "digest": image.digest.as_str(),
+        "configDigest": image.config_digest.as_str(),
+        "size": image.size,
+        "config": image.config,
+        "content": content,
+    })
+}

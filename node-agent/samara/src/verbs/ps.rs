@@ -1,0 +1,180 @@
+//! `samara ps`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::container::{Container, Publication, Shelf, Status};
+use crate::format::{self, Format, print, print_json, shorten};
+use crate::place::Place;
+
+/// What `samara ps` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samara ps                                  # what runs
+  samara ps -a --filter label=app=web        # all that are labelled so, ended ones too
+  samara ps -aq | xargs samara rm -f         # remove every container
+  samara ps --format json | jq '.[].ports'")]
+pub(crate) struct PsArgs {
+    /// Ended ones too
+    #[arg(short, long)]
+    all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    quiet: bool,
+    /// Only those with name=TEXT in the name, with label=KEY[=VALUE], or with status=WORD
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Ids and commands at full length
+    #[arg(long)]
+    no_trunc: bool,
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// One container.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    id: String,
+    name: String,
+    image: String,
+    command: Vec<String>,
+    created_at: Timestamp,
+    #[serde(flatten)]
+    status: Status,
+    restarts: u32,
+    ports: Vec<Publication>,
+    labels: BTreeMap<String, String>,
+}
+
+pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
+    let filters = args.filter.iter().map(|text| Filter::parse(text)).collect::<Result<Vec<_>>>()?;
+    // Asked for a status, ended ones count as well.
+    let all = args.all || filters.iter().any(|filter| matches!(filter, Filter::Status(_)));
+    let mut rows = Vec::new();
+    for container in Shelf::of(&args.place.absolute()?).list()? {
+        let row = row(&container)?;
+        if (all || row.status.is_up()) && filters.iter().all(|filter| filter.fits(&row)) {
+            rows.push(row);
+        }
+    }
+    // The newest first, as docker has it.
+    rows.reverse();
+    let id = |row: &Row| if args.no_trunc { row.id.clone() } else { row.id.chars().take(12).collect() };
+    match (args.quiet, args.format) {
+        (true, _) => print(rows.iter().map(|row| id(row) + "\n").collect::<String>())?,
+        (false, Format::Json) => print_json(&rows)?,
+        (false, Format::Table) => {
+            let now = Timestamp::now();
+            let longest = if args.no_trunc { usize::MAX } else { 30 };
+            let cells = rows.iter().map(|row| {
+                vec![
+                    id(row),
+                    shorten(&row.image, longest.max(40)),
+                    shorten(&row.command.join(" "), longest),
+                    row.status.text(now),
+                    row.ports.iter().map(Publication::to_string).collect::<Vec<_>>().join(", "),
+                    row.name.clone(),
+                ]
+            });
+            let head = ["CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAME"];
+            print(format::table(&head, &cells.collect::<Vec<_>>()))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(container: &Container) -> Result<Row> {
+    let record = container.record.clone();
+    let (status, state) = (container.status()?, container.state()?);
+    Ok(Row {
+        ports: if status.is_up() { state.ports } else { Vec::new() },
+        id: record.id,
+        name: record.name,
+        image: record.image,
+        command: record.command,
+        created_at: record.created_at,
+        status,
+        restarts: state.restarts,
+        labels: record.labels,
+    })
+}
+
+/// `--filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Filter {
+    Name(String),
+    Label(String, Option<String>),
+    Status(String),
+}
+
+impl Filter {
+    fn parse(text: &str) -> Result<Self> {
+        match text.split_once('=') {
+            Some(("name", name)) => Ok(Self::Name(name.into())),
+            Some(("status", word)) => Ok(Self::Status(word.into())),
+            Some(("label", label)) => Ok(match label.split_once('=') {
+                Some((key, value)) => Self::Label(key.into(), Some(value.into())),
+                None => Self::Label(label.into(), None),
+            }),
+            _ => bail!("--filter {text}: write name=TEXT, label=KEY, label=KEY=VALUE or status=WORD"),
+        }
+    }
+
+    fn fits(&self, row: &Row) -> bool {
+        match self {
+            Self::Name(part) => row.name.contains(part),
+            Self::Status(word) => row.status.word() == word,
+            Self::Label(key, wanted) => {
+                row.labels.get(key).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| value == wanted))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, label: (&str, &str)) -> Row {
+        Row {
+            id: "ab".repeat(32),
+            name: name.into(),
+            image: String::new(),
+            command: Vec::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            status: Status::Created,
+            restarts: 0,
+            ports: Vec::new(),
+            labels: [(label.0.into(), label.1.into())].into(),
+        }
+    }
+
+    #[test]
+    fn filters_look_at_names_labels_and_status() {
+        let web = row("web-1", ("app", "web"));
+        for (text, fits) in [
+            ("name=web", true),
+            ("name=db", false),
+            ("label=app", true),
+            ("label=app=web", true),
+            ("label=app=db", false),
+            ("label=other", false),
+            ("status=created", true),
+            ("status=running", false),
+        ] {
+            assert_eq!(Filter::parse(text).unwrap().fits(&web), fits, "{text}");
+        }
+        for bad in ["", "name", "colour=red"] {
+            assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `samara stop`: the stop signal, the grace, SIGKILL; and no restart.
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::each::{each, runtime};
+use crate::container::{Container, Phase, Shelf, StopRequest};
+use crate::place::{Place, must_be_root};
+use crate::supervise::Task;
+
+/// What `samara stop` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samara stop web
+  samara stop -t 0 web            # at once
+  samara stop $(samara ps -q)
+
+A wasi:http guest finishes the requests it has; other guests end at once with 143 unless they ask to be told.")]
+pub(crate) struct StopArgs {
+    /// Names or ids
+    #[arg(required = true)]
+    containers: Vec<String>,
+    /// Seconds until SIGKILL [default: what `run --stop-timeout` said]
+    #[arg(short, long, value_name = "SECONDS")]
+    time: Option<u32>,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(crate) fn main(args: StopArgs) -> Result<ExitCode> {
+    must_be_root("stop")?;
+    let place = args.place.absolute()?;
+    runtime()?.block_on(each(&Shelf::of(&place), &args.containers, async |container| {
+        stop(&place, container, args.time).await
+    }))
+}
+
+/// Ends it for good. One that has ended is none the worse.
+pub(crate) async fn stop(place: &Place, container: &Container, grace: Option<u32>) -> Result<()> {
+    let record = &container.record;
+    let grace = grace.unwrap_or(record.stop_timeout);
+    container.write_stop_request(&StopRequest { signal: record.stop_signal, grace })?;
+    if let Some(supervisor) = supervisor(container)? {
+        // It reads the request, carries it out, and ends.
+        rustix::process::pidfd_send_signal(&supervisor, rustix::process::Signal::TERM)
+            .context("tell its supervisor")?;
+        return gone(supervisor).await;
+    }
+    if container.pid()?.is_none() && container.state()?.phase != Phase::Running {
+        return Ok(());
+    }
+    // Its supervisor died, so it is for us.
+    let task = Task::of(place, container)?;
+    task.kill(if grace == 0 { 9 } else { record.stop_signal }).await?;
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(grace.into()), task.wait()).await;
+    if in_time.is_err() {
+        task.kill(9).await?;
+    }
+    let ended = task.wait().await?;
+    let mut state = container.state()?;
+    (state.phase, state.ended) = (Phase::Exited, Some(ended));
+    container.write_state(&state)?;
+    task.clear().await
+}
+
+/// The process that looks after it, if that lives.
+pub(super) fn supervisor(container: &Container) -> Result<Option<OwnedFd>> {
+    Ok(container.state()?.supervisor.and_then(crate::container::Supervisor::open))
+}
+
+/// Waits until a process is gone.
+pub(super) async fn gone(process: OwnedFd) -> Result<()> {
+    let wait = move || loop {
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], None) {
+            Err(rustix::io::Errno::INTR) => {}
+            done => return done,
+        }
+    };
+    tokio::task::spawn_blocking(wait).await?.map(drop).context("wait for a process")
+}

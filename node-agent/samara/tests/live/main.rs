@@ -1,0 +1,8 @@
+//! The real binary, used as a user would, on a machine's worth of directories of its own. Needs root and the samples
+//! (`make samples`); what it starts and makes goes with each test.
+
+mod containers;
+mod detached;
+mod machine;
+mod network;
+mod run;
