@@ -2,14 +2,14 @@
 //!
 //! A container on the private network has an address of its own in 127.0.0.0/8, which Samara's socket layer binds its
 //! listeners to. So two containers may listen on one port, and nothing of the kernel has to be set up: no bridge, no
-//! address translation. What it costs: the guest sees connections come from this machine.
+//! address translation. What it costs: the guest sees connections come from its own address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::container::Publication;
@@ -76,8 +76,11 @@ async fn serve(listener: TcpListener, to: SocketAddr) {
 }
 
 async fn pass_on(mut from: TcpStream, to: SocketAddr) -> io::Result<()> {
+    // Of this machine's own addresses the socket layer lets a guest hear from its own only.
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(to.ip(), 0))?;
     // A guest that does not listen yet: the caller's connection is closed, as a refused one would be.
-    let mut to = TcpStream::connect(to).await?;
+    let mut to = socket.connect(to).await?;
     from.set_nodelay(true)?;
     to.set_nodelay(true)?;
     copy_bidirectional(&mut from, &mut to).await.map(drop)
