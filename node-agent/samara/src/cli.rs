@@ -57,6 +57,22 @@ enum Verb {
     Push(image::push::PushArgs),
     /// List the images on this machine
     Images(image::list::ListArgs),
+    /// Give an image another name
+    Tag(image::tag::TagArgs),
+    /// Remove images
+    Rmi(image::remove::RmiArgs),
+    /// Write images to an archive or directory
+    Save(image::archive::SaveArgs),
+    /// Read images from an archive or directory
+    Load(image::archive::LoadArgs),
+    /// Make an image of a wasm file and what it needs
+    Build(image::build::BuildArgs),
+    /// Compile now what would be compiled at its first start
+    Compile(image::compile::CompileArgs),
+    /// Keep credentials for a registry
+    Login(image::login::LoginArgs),
+    /// Forget them
+    Logout(image::login::LogoutArgs),
     /// Be a node of a Kubernetes cluster
     Node(Box<node::NodeArgs>),
     /// Print a completion script for a shell
@@ -87,6 +103,14 @@ pub(crate) fn main() -> ExitCode {
         Verb::Pull(args) => image::pull::main(args),
         Verb::Push(args) => image::push::main(args),
         Verb::Images(args) => image::list::main(args),
+        Verb::Tag(args) => image::tag::main(args),
+        Verb::Rmi(args) => image::remove::main(args),
+        Verb::Save(args) => image::archive::save(args),
+        Verb::Load(args) => image::archive::load(args),
+        Verb::Build(args) => image::build::main(args),
+        Verb::Compile(args) => image::compile::main(args),
+        Verb::Login(args) => image::login::login(args),
+        Verb::Logout(args) => image::login::logout(args),
         Verb::Node(args) => {
             log_to_stderr("info");
             node::main(*args)

@@ -6,6 +6,7 @@
 mod archive;
 mod error;
 mod export;
+mod made;
 mod names;
 
 use std::fs::File;

@@ -76,7 +76,6 @@ fn helper<'a>(helpers: &'a Helpers, server: &str) -> Option<&'a str> {
 }
 
 /// The one that keeps what is written for this server, if any.
-#[cfg(test)]
 pub(super) fn helper_for(config: &[u8], server: &str) -> Result<Option<String>> {
     let helpers: Helpers = serde_json::from_slice(config).context("read config.json")?;
     Ok(helper(&helpers, server).map(str::to_owned))

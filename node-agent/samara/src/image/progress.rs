@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use samara_images::{Digest, Progress, ProgressEvent, Reference};
+use samara_images::{Digest, Progress, ProgressEvent};
 
 /// One bar for all layers of a pull.
 #[derive(Debug)]
@@ -14,14 +14,19 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    pub(crate) fn new(reference: &Reference, quiet: bool) -> Self {
+    pub(crate) fn new(what: impl ToString, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::no_length() };
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {msg}");
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_prefix(reference.to_string());
+        bar.set_prefix(what.to_string());
         Self { bar, fetched: Mutex::default() }
+    }
+
+    /// Shows nothing.
+    pub(crate) fn silent() -> Self {
+        Self::new("", true)
     }
 
     pub(crate) fn done(&self) {

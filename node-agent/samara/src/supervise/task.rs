@@ -1,5 +1,7 @@
 //! A container, or an exec in one, in its front. Calls find a front that was started anew as well as the old one.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use samara_shim_client::bundle::Bundle;
@@ -9,6 +11,10 @@ use samara_shim_client::{FrontError, ShimError};
 
 use crate::container::{Container, Ended, ended};
 use crate::place::Place;
+
+/// A front that was told to end and has nothing left ends at once.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
+const LOOKS_EVERY: Duration = Duration::from_millis(1);
 
 /// A handle.
 #[derive(Debug, Clone)]
@@ -100,7 +106,19 @@ impl Task {
             self.wait().await?;
         }
         self.delete().await?;
-        self.shim().await?.shutdown().await.map_err(plain)
+        self.shim().await?.shutdown().await.map_err(plain)?;
+        self.front_left().await
+    }
+
+    /// A front that is dying still takes connections: only when its directory is gone may another one come.
+    async fn front_left(&self) -> Result<()> {
+        let left = async {
+            while self.front.dir.exists() {
+                tokio::time::sleep(LOOKS_EVERY).await;
+            }
+        };
+        let in_time = tokio::time::timeout(LEAVES_WITHIN, left).await;
+        in_time.with_context(|| format!("the front in {} does not end", self.front.dir.display()))
     }
 }
 

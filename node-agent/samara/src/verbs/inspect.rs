@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::container::{Container, Shelf};
 use crate::format::print_json;
-use crate::image::store;
+use crate::image::{store, wasm};
 use crate::place::Place;
 
 /// What `samara inspect` takes.
@@ -17,9 +17,10 @@ use crate::place::Place;
 #[command(after_help = "Examples:
   samara inspect web                          # a container
   samara inspect registry.example/app:v1      # an image that is here
+  samara inspect app.wasm                     # kind, imports, exports, and whether it would run here
   samara inspect web | jq -r '.[0].state.ports[0].hostPort'")]
 pub(crate) struct InspectArgs {
-    /// Containers, images
+    /// Containers, images, wasm files
     #[arg(required = true)]
     things: Vec<String>,
     /// Which of them is meant, where a name fits several
@@ -33,6 +34,7 @@ pub(crate) struct InspectArgs {
 enum Kind {
     Container,
     Image,
+    Wasm,
 }
 
 pub(crate) fn main(args: InspectArgs) -> Result<ExitCode> {
@@ -56,8 +58,11 @@ fn find(place: &Place, thing: &str, kind: Option<Kind>) -> Result<Value> {
     {
         return Ok(image_value(&image));
     }
+    if meant(Kind::Wasm) && std::path::Path::new(thing).is_file() {
+        return Ok(serde_json::to_value(wasm::report(thing.as_ref())?)?);
+    }
     bail!(
-        "there is no container or image {thing:?}: `samara ps -a` and `samara images` list them, `samara pull` fetches one"
+        "there is no container, image or file {thing:?}: `samara ps -a` and `samara images` list them, `samara pull` fetches one"
     )
 }
 

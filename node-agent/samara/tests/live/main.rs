@@ -3,6 +3,8 @@
 
 mod containers;
 mod detached;
+mod images;
 mod machine;
 mod network;
+mod registry;
 mod run;

@@ -13,7 +13,7 @@ use crate::media_type;
 use crate::reference::Reference;
 use crate::store::ImageStore;
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// What there is to write.
 struct Contents {

@@ -1,0 +1,93 @@
+//! `samara save` and `load`: images as OCI layouts, for where no registry is.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use samara_images::{Import, Puller, PullerConfig, Reference};
+
+use super::progress::Shown;
+use super::store;
+use crate::format::print;
+use crate::place::Place;
+
+/// What `samara save` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samara save -o app.tar registry.example/app:v1
+  samara save registry.example/app:v1 | ssh edge samara load
+  samara save --directory layout registry.example/app:v1 registry.example/db:v2")]
+pub(crate) struct SaveArgs {
+    /// Images that are here
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// A file, instead of standard output
+    #[arg(short, long, value_name = "FILE", conflicts_with = "directory")]
+    output: Option<PathBuf>,
+    /// An OCI layout in a directory, instead of an archive
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What `samara load` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  samara load -i app.tar
+  docker save registry.example/app:v1 | samara load
+  samara load -i ./layout --name registry.example/app:v1      # what it holds has no name of its own")]
+pub(crate) struct LoadArgs {
+    /// An archive, packed or not, or a directory; instead of standard input
+    #[arg(short, long, value_name = "PATH")]
+    input: Option<PathBuf>,
+    /// For images without a name
+    #[arg(long)]
+    name: Option<String>,
+    /// No bar
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(crate) fn save(args: SaveArgs) -> Result<ExitCode> {
+    let images = args.images.iter().map(|name| Ok(Reference::parse(name)?)).collect::<Result<Vec<_>>>()?;
+    let store = store::open(&args.place.absolute()?)?;
+    match (args.directory, args.output) {
+        (Some(dir), _) => store.export_directory(&images, &dir)?,
+        (None, Some(path)) => {
+            // A half-written archive must not be taken for one.
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(".".as_ref());
+            let file = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("write to {}", dir.display()))?;
+            store.export_archive(&images, BufWriter::new(file.as_file()))?;
+            file.persist(&path).with_context(|| format!("write {}", path.display()))?;
+        }
+        (None, None) if io::stdout().is_terminal() => {
+            bail!("an archive is not for a terminal: -o FILE, or redirect it")
+        }
+        (None, None) => store.export_archive(&images, BufWriter::new(io::stdout().lock()))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn load(args: LoadArgs) -> Result<ExitCode> {
+    let unnamed = args.name.as_deref().map(Reference::parse).transpose()?;
+    let from = match &args.input {
+        Some(path) => Import::open(path)?,
+        None if io::stdin().is_terminal() => bail!("there is nothing to load: -i FILE, or redirect one here"),
+        None => Import::Archive(Box::new(File::from(rustix::io::dup(io::stdin())?))),
+    };
+    let puller = Puller::new(store::open(&args.place.absolute()?)?, PullerConfig::default());
+    let shown = Shown::new("load", args.quiet);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let images = runtime.block_on(puller.import(from, unnamed.as_ref(), &shown));
+    shown.done();
+    for (_, names) in images? {
+        print(names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

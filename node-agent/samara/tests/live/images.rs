@@ -1,0 +1,123 @@
+//! Images: built, pushed, pulled, named, carried in files, removed; and credentials.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::machine::{Machine, p1, p2};
+use crate::registry::{PASSWORD, Registry, USER};
+
+#[test]
+fn the_same_input_builds_the_same_image_and_it_runs() {
+    let machine = Machine::new();
+    std::fs::create_dir(machine.path("www")).unwrap();
+    std::fs::write(machine.path("www/page"), "hello").unwrap();
+    let build = |name: &str| {
+        machine.good(&[
+            "build",
+            "-t",
+            name,
+            "--add",
+            "./www:/www",
+            "-e",
+            "A=1",
+            "--cmd",
+            "cat",
+            "--cmd",
+            "/www/page",
+            &p1("toolbox"),
+        ])
+    };
+    let first = build("example.test/tools:1");
+    std::thread::sleep(std::time::Duration::from_millis(10));
+    std::fs::write(machine.path("www/page"), "hello").unwrap();
+    assert_eq!(build("example.test/tools:2"), first, "a later time is the same image");
+    assert!(first.starts_with("sha256:"));
+    assert_eq!(machine.good(&["run", "--rm", "--pull=never", "example.test/tools:1"]), "hello");
+    let env = machine.good(&["run", "--rm", "example.test/tools:1", "env"]);
+    assert!(env.lines().any(|line| line == "A=1"), "{env}");
+    let text = machine.path("text");
+    std::fs::write(&text, "no wasm").unwrap();
+    assert_eq!(machine.samara(&["build", text.to_str().unwrap()]).code, 125);
+}
+
+#[test]
+fn an_image_goes_to_a_registry_and_back_with_a_login() {
+    let (machine, registry) = (Machine::new(), Registry::start());
+    let name = registry.image("team/hello:v1");
+    let refused = machine.samara(&["push", &p1("hello"), &name]);
+    assert_eq!(refused.code, 125);
+    let login = machine.fed(&["login", "-u", USER, "--password-stdin", registry.host()], PASSWORD.as_bytes());
+    assert_eq!(login.code, 0, "{login:?}");
+    let mode = std::fs::metadata(machine.path("docker/config.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let pushed = machine.good(&["push", &p1("hello"), &name]);
+    let pulled = machine.good(&["pull", &name]);
+    assert_eq!(pulled, pushed);
+    assert_eq!(machine.good(&["run", "--rm", "--pull=never", &name]), "hello from samara\n");
+    let stable = registry.image("other/hello:stable");
+    machine.good(&["tag", &name, &stable]);
+    machine.good(&["push", &stable]);
+    machine.good(&["rmi", &name, &stable]);
+    assert_eq!(machine.good(&["images", "-q"]), "");
+    assert_eq!(machine.good(&["run", "--rm", &stable]), "hello from samara\n", "pulled because it is missing");
+    machine.good(&["logout", registry.host()]);
+    machine.good(&["rmi", &stable]);
+    assert_eq!(machine.samara(&["pull", "-q", &stable]).code, 125);
+}
+
+#[test]
+fn images_are_carried_in_archives_and_directories() {
+    let machine = Machine::new();
+    machine.good(&["build", "-t", "example.test/hello:1", &p2("hello")]);
+    machine.good(&["save", "-o", "hello.tar", "example.test/hello:1"]);
+    machine.good(&["save", "--directory", "layout", "example.test/hello:1"]);
+    let digest = machine.good(&["images", "-q"]);
+    for from in ["hello.tar", "layout"] {
+        machine.good(&["rmi", digest.trim()]);
+        assert_eq!(machine.good(&["images", "-q"]), "");
+        assert_eq!(machine.good(&["load", "-i", from]), "example.test/hello:1\n", "{from}");
+        assert_eq!(machine.good(&["images", "-q"]), digest);
+    }
+    let archive = std::fs::read(machine.path("hello.tar")).unwrap();
+    assert_eq!(machine.fed(&["load"], &archive).out, "example.test/hello:1\n");
+    assert_eq!(machine.fed(&["load"], &archive[..700]).code, 125);
+    assert_eq!(machine.good(&["run", "--rm", "--pull=never", "example.test/hello:1"]), "hello from samara\n");
+}
+
+#[test]
+fn an_image_that_a_container_is_made_of_stays() {
+    let machine = Machine::new();
+    machine.good(&["build", "-t", "example.test/spin:1", &p1("spin-cpu")]);
+    machine.good(&["run", "-d", "--name", "spin", "example.test/spin:1"]);
+    for args in [&["rmi", "example.test/spin:1"][..], &["rmi", "-f", "example.test/spin:1"]] {
+        let refused = machine.samara(args);
+        assert_eq!(refused.code, 1);
+        assert!(refused.err.contains("samara rm -f spin"), "{refused:?}");
+    }
+    machine.good(&["rm", "-f", "spin"]);
+    machine.good(&["rmi", "example.test/spin:1"]);
+    assert_eq!(machine.samara(&["rmi", "example.test/spin:1"]).code, 1);
+    machine.good(&["rmi", "-f", "example.test/spin:1"]);
+}
+
+#[test]
+fn a_wasm_file_is_inspected_and_compiled() {
+    let machine = Machine::new();
+    let http = &machine.json(&["inspect", &p2("http_hello_v1")])[0];
+    assert_eq!(
+        (&http["kind"], &http["role"], &http["runs"]),
+        (&"component".into(), &"http server".into(), &true.into())
+    );
+    let hello = &machine.json(&["inspect", &p1("hello")])[0];
+    assert_eq!(
+        (&hello["kind"], &hello["role"], &hello["wasi"]),
+        (&"module".into(), &"command".into(), &"preview1".into())
+    );
+    let module = wat::parse_str(r#"(module (import "env" "fd_wrote" (func)) (func (export "_start")))"#).unwrap();
+    std::fs::write(machine.path("odd.wasm"), module).unwrap();
+    let odd = &machine.json(&["inspect", "odd.wasm"])[0];
+    assert_eq!(odd["runs"], false);
+    assert!(odd["refusal"].as_str().unwrap().contains("fd_write of wasi_snapshot_preview1"), "{odd}");
+    assert_eq!(machine.samara(&["compile", "odd.wasm"]).code, 125);
+    assert_eq!(machine.good(&["compile", &p1("hello")]).trim(), hello["digest"]);
+    assert_ne!(machine.files("root/code").len(), 0);
+}
