@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
-use crate::{image, node, run, verbs};
+use crate::{doctor, image, manual, node, run, system, verbs};
 
 /// Runs WebAssembly where Kubernetes runs containers.
 #[derive(Debug, Parser)]
@@ -73,6 +73,11 @@ enum Verb {
     Login(image::login::LoginArgs),
     /// Forget them
     Logout(image::login::LogoutArgs),
+    /// Look what this machine can do, and say what to do about the rest
+    Doctor(doctor::DoctorArgs),
+    /// Look after what is kept on this machine
+    #[command(subcommand, arg_required_else_help = true)]
+    System(system::System),
     /// Be a node of a Kubernetes cluster
     Node(Box<node::NodeArgs>),
     /// Print a completion script for a shell
@@ -82,6 +87,8 @@ enum Verb {
         /// Which shell
         shell: Shell,
     },
+    /// Write the manual pages
+    Man(manual::ManArgs),
 }
 
 /// Parses, runs, and turns the outcome into an exit code.
@@ -111,6 +118,9 @@ pub(crate) fn main() -> ExitCode {
         Verb::Compile(args) => image::compile::main(args),
         Verb::Login(args) => image::login::login(args),
         Verb::Logout(args) => image::login::logout(args),
+        Verb::Doctor(args) => doctor::main(args),
+        Verb::System(args) => system::main(args),
+        Verb::Man(args) => manual::main(&args, Cli::command()),
         Verb::Node(args) => {
             log_to_stderr("info");
             node::main(*args)
@@ -142,5 +152,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        fn check(command: &clap::Command) {
+            let is_leaf = command.get_subcommands().next().is_none();
+            // The node's flags are the kubelet's, and its documents have the examples.
+            if is_leaf && command.get_name() != "node" {
+                let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(after.contains("samara "), "{} has no example", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        Cli::command().get_subcommands().for_each(check);
     }
 }

@@ -3,12 +3,15 @@
 mod cli;
 mod compiler;
 mod container;
+mod doctor;
 mod format;
 mod image;
+mod manual;
 mod node;
 mod place;
 mod run;
 mod supervise;
+mod system;
 mod verbs;
 
 use std::ffi::OsStr;

@@ -4,6 +4,7 @@
 //! to be run; [`plan`] makes a record and an OCI configuration of the two, and knows nothing of this machine.
 
 mod args;
+mod dns;
 mod flag;
 mod plan;
 mod program;
@@ -47,7 +48,7 @@ pub(crate) fn main(args: RunArgs) -> Result<ExitCode> {
 /// Puts it on the shelf: nothing of it runs yet.
 pub(crate) async fn create(place: &Place, wanted: Wanted, pull: Pull) -> Result<Container> {
     let program = program::find(place, &wanted.image, pull).await?;
-    let host = plan::Host { id: new_id(), now: Timestamp::now(), volumes: place.volumes() };
+    let host = plan::Host { id: new_id(), now: Timestamp::now(), volumes: place.volumes(), dns: dns() };
     let (record, spec) = plan::plan(&wanted, &program, &host)?;
     for mount in &wanted.mounts {
         mount.make(&host.volumes)?;
@@ -58,6 +59,12 @@ pub(crate) async fn create(place: &Place, wanted: Wanted, pull: Pull) -> Result<
 /// Starts a container that nobody is attached to. One that cannot be started is removed.
 pub(crate) fn start(place: &Place, container: &Container) -> Result<()> {
     monitor::spawn(place, container).inspect_err(|_| drop(Shelf::of(place).remove(container)))
+}
+
+/// A file that is missing names no server.
+fn dns() -> Vec<std::net::IpAddr> {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    dns::servers(&read("/etc/resolv.conf"), &read(dns::BEHIND_RESOLVED))
 }
 
 /// 64 hexadecimal digits, as container runtimes name containers.

@@ -1,5 +1,6 @@
 //! From what is wanted and the program to the container's record and its OCI configuration. Pure.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -20,6 +21,8 @@ pub(super) struct Host {
     pub(super) now: Timestamp,
     /// Where named volumes are.
     pub(super) volumes: PathBuf,
+    /// For guests on the private network; empty: the host's own serve.
+    pub(super) dns: Vec<IpAddr>,
 }
 
 /// Decides what the container is to be.
@@ -47,7 +50,7 @@ pub(super) fn plan(wanted: &Wanted, program: &Program, host: &Host) -> Result<(R
         terminal: wanted.terminal,
         layers: program.layers(),
     };
-    let spec = spec::spec(&record, wanted, program, &host.volumes)?;
+    let spec = spec::spec(&record, wanted, program, host)?;
     Ok((record, spec))
 }
 
@@ -75,7 +78,12 @@ mod tests {
 
     fn planned(wanted: &Wanted) -> (Record, serde_json::Value) {
         let program = Program::File { path: "/w/app.wasm".into(), name: "app.wasm".into() };
-        let host = Host { id: "1234".repeat(16), now: Timestamp::UNIX_EPOCH, volumes: "/v".into() };
+        let host = Host {
+            id: "1234".repeat(16),
+            now: Timestamp::UNIX_EPOCH,
+            volumes: "/v".into(),
+            dns: vec!["192.0.2.53".parse().unwrap()],
+        };
         let (record, spec) = plan(wanted, &program, &host).unwrap();
         (record, serde_json::to_value(spec).unwrap())
     }
@@ -96,8 +104,10 @@ mod tests {
         assert_eq!(record.address.unwrap().to_string(), "127.116.18.52");
         assert_eq!(spec["annotations"]["samara.dev/pod-ips"], "127.116.18.52");
         assert_eq!(spec["annotations"]["samara.dev/pod-loopback"], "127.244.18.52");
+        assert_eq!(spec["annotations"]["samara.dev/dns-servers"], "192.0.2.53");
         let kinds = |spec: &serde_json::Value| spec["linux"]["namespaces"].as_array().unwrap().len();
         let (record, host) = of(Network::Host);
+        assert_eq!(host["annotations"]["samara.dev/dns-servers"], serde_json::Value::Null);
         assert_eq!((record.address, &host["annotations"]["samara.dev/pod-ips"]), (None, &serde_json::Value::Null));
         assert_eq!(kinds(&host), kinds(&spec));
         let (record, none) = of(Network::None);

@@ -13,6 +13,7 @@ use samara_shim_client::annotations;
 
 use super::flag::mount::{Mount, Source};
 use super::flag::{env, user};
+use super::plan::Host;
 use super::program::Program;
 use super::wanted::Wanted;
 use crate::container::{Network, Record};
@@ -34,8 +35,8 @@ const CAPABILITIES: [Capability; 6] = [
 ];
 
 /// The bundle's `config.json`.
-pub(super) fn spec(record: &Record, wanted: &Wanted, program: &Program, volumes: &Path) -> Result<Spec> {
-    let mounts = wanted.mounts.iter().map(|mount| oci_mount(mount, volumes)).collect::<Result<Vec<_>>>()?;
+pub(super) fn spec(record: &Record, wanted: &Wanted, program: &Program, host: &Host) -> Result<Spec> {
+    let mounts = wanted.mounts.iter().map(|mount| oci_mount(mount, &host.volumes)).collect::<Result<Vec<_>>>()?;
     let hostname = wanted.hostname.clone().unwrap_or_else(|| record.short_id().to_owned());
     Ok(SpecBuilder::default()
         .version("1.2.0")
@@ -43,7 +44,7 @@ pub(super) fn spec(record: &Record, wanted: &Wanted, program: &Program, volumes:
         .hostname(&hostname)
         .process(process(record, wanted, program, &hostname)?)
         .mounts(mounts)
-        .annotations(notes(record, wanted, program))
+        .annotations(notes(record, wanted, program, host))
         .linux(
             LinuxBuilder::default()
                 .namespaces(namespaces(wanted.network)?)
@@ -91,7 +92,7 @@ fn capabilities(uid: u32) -> LinuxCapabilities {
     capabilities
 }
 
-fn notes(record: &Record, wanted: &Wanted, program: &Program) -> HashMap<String, String> {
+fn notes(record: &Record, wanted: &Wanted, program: &Program, host: &Host) -> HashMap<String, String> {
     let published = wanted.ports.first().map(|port| port.guest_port);
     let http_port = wanted.http_port.or(published).unwrap_or(HTTP_PORT);
     let mut notes = HashMap::from([
@@ -102,6 +103,10 @@ fn notes(record: &Record, wanted: &Wanted, program: &Program) -> HashMap<String,
     if let Some(address) = record.address {
         notes.insert(annotations::POD_IPS.to_owned(), address.to_string());
         notes.insert(annotations::POD_LOOPBACK.to_owned(), ports::loopback(address).to_string());
+        if !host.dns.is_empty() {
+            let servers = host.dns.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            notes.insert(annotations::DNS_SERVERS.to_owned(), servers);
+        }
     }
     notes.extend(program.annotations());
     notes

@@ -5,6 +5,7 @@ mod containers;
 mod detached;
 mod images;
 mod machine;
+mod machine_verbs;
 mod network;
 mod registry;
 mod run;
