@@ -66,7 +66,9 @@ impl Services {
                         error = &error as &dyn std::error::Error,
                         "services are not followed; trying again"
                     );
-                    tokio::time::sleep(delay).await;
+                    if shutdown.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                        return;
+                    }
                     delay = (delay * 2).min(LAST_RETRY);
                 }
             }

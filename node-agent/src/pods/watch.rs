@@ -16,7 +16,7 @@ use crate::starts::Starts;
 
 /// Between tries that failed: doubled each time.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(5);
+const LAST_RETRY: Duration = Duration::from_secs(1);
 
 /// What the API server says.
 #[derive(Debug)]
