@@ -14,7 +14,7 @@ use crate::resources::ResourceList;
 mod paths;
 mod references;
 
-pub use references::{References, TokenRequest, references, token_requests};
+pub use references::{References, TokenRequest, references, token_files, token_requests};
 
 /// One file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,6 +43,15 @@ impl PodObjects {
         }
     }
 
+    /// Takes up tokens that an earlier agent was given, so that those which are good are not asked for again.
+    pub fn hold(&mut self, held: BTreeMap<TokenRequest, String>) {
+        for (wish, text) in held {
+            if let (Some(place), Some(token)) = (self.tokens.get_mut(&wish), Token::held(text)) {
+                *place = Some(token);
+            }
+        }
+    }
+
     /// All as it is now; waits until each is known to be there or not.
     pub async fn values(&mut self) -> Values {
         let services = self.objects.services.of(&self.pod.namespace);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest as ApiTokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -80,6 +82,21 @@ impl Tokens {
     }
 }
 
+impl Token {
+    /// A token that an earlier agent was given: what it says of its own life counts. `None` if it says nothing.
+    pub fn held(text: String) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Claims {
+            iat: i64,
+            exp: i64,
+        }
+        let payload = text.split('.').nth(1)?;
+        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        let (issued, expires) = (Timestamp::from_second(claims.iat).ok()?, Timestamp::from_second(claims.exp).ok()?);
+        Some(Self { refresh_at: refresh_at(issued, expires), text })
+    }
+}
+
 fn token(answer: kube::Result<ApiTokenRequest>, now: Timestamp) -> Result<Token, TokenError> {
     let missing = || TokenError("the answer holds no token".to_owned());
     let status = answer.map_err(|error| TokenError(error.to_string()))?.status.ok_or_else(missing)?;
@@ -105,6 +122,24 @@ mod tests {
             let expires = now + SignedDuration::from_secs(life);
             let seconds = refresh_at(now, expires).duration_since(now).as_secs();
             assert!((seconds - want).abs() <= 2, "{life}: {seconds}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_held_tells_its_own_time() {
+        let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let text = jwt(r#"{"iat":1000,"exp":2000,"aud":["a"]}"#);
+        let held = Token::held(text.clone()).unwrap();
+        assert_eq!(held, Token { text, refresh_at: Timestamp::from_second(1800).unwrap() });
+        for wrong in [
+            String::new(),
+            "a.b.c".to_owned(),
+            jwt("{}"),
+            jwt(r#"{"iat":1}"#),
+            jwt("[]"),
+            jwt(r#"{"iat":1,"exp":99999999999999999}"#),
+        ] {
+            assert_eq!(Token::held(wrong.clone()), None, "{wrong:?}");
         }
     }
 

@@ -98,10 +98,15 @@ pub(super) async fn make_and_keep(
 ) {
     let pod = wishes.borrow_and_update().pod.clone();
     let mut objects = PodObjects::of(&context.objects, &pod_ref, &pod);
+    let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
+    objects.hold(volumes.held_tokens(&pod));
+    // What is odd about its name service is told once in a pod's life.
+    let mut first = !context.layout.pod(&pod_ref.uid).exists();
     wait_for_network(&context, &pod).await;
     let mut retry = FIRST_RETRY;
     let (sandbox, values) = loop {
-        let made = Box::pin(make(&context, &pod_ref, &pod, &mut objects)).instrument(debug_span!("sandbox")).await;
+        let made =
+            Box::pin(make(&context, &pod_ref, &pod, &mut objects, first)).instrument(debug_span!("sandbox")).await;
         match made {
             Ok(made) => break made,
             Err(error) => {
@@ -109,6 +114,7 @@ pub(super) async fn make_and_keep(
                 context.record(&pod_ref, error.event(&pod));
             }
         }
+        first = false;
         let mut network = context.network.state();
         network.borrow_and_update();
         tokio::select! {
@@ -135,6 +141,7 @@ async fn make(
     pod_ref: &PodRef,
     pod: &Pod,
     objects: &mut PodObjects,
+    first: bool,
 ) -> Result<(Sandbox, watch::Sender<Arc<Values>>), SandboxError> {
     let host_ips = context.node.addresses().to_vec();
     let hostname = host_name(pod, &context.config.dns.domain, &context.node.config().hostname);
@@ -143,11 +150,10 @@ async fn make(
     drop(measured);
     let resolv = std::fs::read_to_string(&context.config.resolv_conf).unwrap_or_default();
     let dns = pod_dns(pod, &context.config.dns, &Dns::parse(&resolv));
-    for message in &dns.forming {
-        context.record(pod_ref, Event::warning("DNSConfigForming", message));
-    }
-    if let Some(message) = &dns.missing_cluster_dns {
-        context.record(pod_ref, Event::warning("MissingClusterDNS", message));
+    if first {
+        let forming = dns.forming.iter().map(|message| ("DNSConfigForming", message));
+        let missing = dns.missing_cluster_dns.iter().map(|message| ("MissingClusterDNS", message));
+        forming.chain(missing).for_each(|(reason, text)| context.record(pod_ref, Event::warning(reason, text)));
     }
     (network.dns_servers, network.dns_searches, network.dns_options) =
         (dns.dns.servers.clone(), dns.dns.searches.clone(), dns.dns.options.clone());

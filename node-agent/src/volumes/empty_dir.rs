@@ -28,7 +28,7 @@ fn size(source: &EmptyDirVolumeSource) -> Option<i64> {
     Some(amount.value()).filter(|bytes| *bytes > 0)
 }
 
-pub(super) fn is_tmpfs(path: &Path) -> bool {
+pub(crate) fn is_tmpfs(path: &Path) -> bool {
     statfs(path).is_ok_and(|status| status.f_type == TMPFS_MAGIC)
 }
 

@@ -18,6 +18,7 @@ mod projected;
 mod sub_path;
 
 pub use directory::{DirectoryError, remove_tree};
+pub(crate) use empty_dir::is_tmpfs;
 pub use layout::Layout;
 pub use pod_volumes::{EtcFiles, PodVolumes, VolumeFailure};
 pub use projected::prepare_tmpfs;

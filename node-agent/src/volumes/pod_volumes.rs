@@ -1,5 +1,6 @@
 //! All volumes of one pod, and what a container sees of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use samara_core::oci::MountPoint;
-use samara_core::volumes::{Sources, is_projection};
+use samara_core::volumes::{Sources, TokenRequest, is_projection, token_files};
 
 use super::directory::{self, DirectoryError};
 use super::layout::Layout;
@@ -65,6 +66,22 @@ impl PodVolumes {
             false => directory::make(&dir, 0o750)
                 .map_err(|error| VolumeFailure { volume: "pod directory".to_owned(), message: error.text() }),
         }
+    }
+
+    /// Tokens that are in the pod's volumes already: an earlier agent wrote them.
+    pub fn held_tokens(&self, pod: &Pod) -> BTreeMap<TokenRequest, String> {
+        let files = token_files(pod).into_iter();
+        let read = files.filter_map(|(volume, path, request)| {
+            let text = fs::read_to_string(self.path(volume)?.join(path)).ok()?;
+            Some((request, text))
+        });
+        read.collect()
+    }
+
+    /// Volumes that live and die with the pod, each with its directory.
+    pub fn own(&self, pod: &Pod) -> Vec<(String, PathBuf)> {
+        let own = volumes(pod).iter().filter(|volume| volume.host_path.is_none());
+        own.filter_map(|volume| Some((volume.name.clone(), self.path(volume)?))).collect()
     }
 
     /// Writes `/etc/hosts` and its like.

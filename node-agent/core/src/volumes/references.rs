@@ -62,6 +62,17 @@ pub fn token_requests(pod: &Pod) -> Vec<(String, TokenRequest)> {
     requests
 }
 
+/// Where tokens are written: volume, path in it, and what the token is.
+pub fn token_files(pod: &Pod) -> Vec<(&Volume, &str, TokenRequest)> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let files = volumes.flat_map(|volume| {
+        let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        let tokens = sources.filter_map(|source| source.service_account_token.as_ref());
+        tokens.map(move |token| (volume, token.path.as_str(), TokenRequest::of(token)))
+    });
+    files.collect()
+}
+
 impl References {
     fn volume(&mut self, volume: &Volume) {
         if let Some(source) = &volume.config_map {
