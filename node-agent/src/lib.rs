@@ -9,6 +9,7 @@
 //!        +--- Node, lease -- node            server (10250): logs, exec, stats, metrics
 //! ```
 
+mod any_certificate;
 pub mod api;
 pub mod args;
 pub mod certificates;
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod objects;
+pub mod pace;
 pub mod pods;
 pub mod probes;
 pub mod server;
@@ -102,6 +104,8 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
         }
     });
     let workloads: Arc<dyn server::Workloads> = Arc::new(pods);
+    let layout =
+        volumes::Layout::new(&config.root_dir, &config.run_dir, &config.pod_logs_dir, &config.container_logs_dir);
     let parts = server::Parts {
         node_name: config.node_name.clone(),
         pod_logs_dir: config.pod_logs_dir.clone(),
@@ -110,7 +114,8 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
         client: api.client.clone(),
         serving: serving.clone(),
         meter: Arc::new(
-            server::Meter::new(&config.pods.cgroup_root, node.machine().clone()).map_err(pods::PodsError::from)?,
+            server::Meter::new(&config.pods.cgroup_root, node.machine().clone(), layout)
+                .map_err(pods::PodsError::from)?,
         ),
         configz: config::configz(&config),
     };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-/// How delays grow: `initial`, doubled each time, at most `cap`; forgotten when the thing went well for `2 * cap`.
+/// How delays grow: `initial`, doubled each time, at most `cap`; forgotten when the thing went well for ten minutes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     pub initial: Duration,
@@ -13,6 +13,9 @@ pub struct Backoff {
 
 /// Crash loops and image pulls: 10 s to 300 s.
 pub const KUBELET: Backoff = Backoff { initial: Duration::from_secs(10), cap: Duration::from_secs(300) };
+
+/// Whatever the cap is (kubelet: `newCrashLoopBackOff`, `HasExpiredFunc`).
+const FORGET: SignedDuration = SignedDuration::from_secs(600);
 
 /// A delay in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,25 +26,29 @@ pub struct Delay {
 }
 
 impl Backoff {
+    /// The kubelet's with another cap: `crashLoopBackOff.maxContainerRestartPeriod`.
+    pub fn capped_at(cap: Duration) -> Self {
+        Self { initial: KUBELET.initial.min(cap), cap }
+    }
+
     /// Until when a try has to wait after the failure at `failed_at`; `None`: it may be made now (also when no delay is in force).
     pub fn wait_until(&self, delay: Option<&Delay>, failed_at: Timestamp, now: Timestamp) -> Option<Timestamp> {
-        let delay = delay.filter(|delay| !self.forgotten(delay, failed_at))?;
+        let delay = delay.filter(|delay| !Self::forgotten(delay, failed_at))?;
         let until = failed_at.saturating_add(delay.duration).unwrap_or(Timestamp::MAX);
         (now < until).then_some(until)
     }
 
     /// The delay in force after the try made `now`, which follows the failure at `failed_at`.
     pub fn next(&self, delay: Option<&Delay>, failed_at: Timestamp, now: Timestamp) -> Delay {
-        let duration = match delay.filter(|delay| !self.forgotten(delay, failed_at)) {
+        let duration = match delay.filter(|delay| !Self::forgotten(delay, failed_at)) {
             Some(delay) => delay.duration.saturating_mul(2).min(self.cap),
             None => self.initial.min(self.cap),
         };
         Delay { duration, set_at: now }
     }
 
-    fn forgotten(&self, delay: &Delay, failed_at: Timestamp) -> bool {
-        failed_at.duration_since(delay.set_at)
-            > jiff::SignedDuration::try_from(self.cap * 2).unwrap_or(jiff::SignedDuration::MAX)
+    fn forgotten(delay: &Delay, failed_at: Timestamp) -> bool {
+        failed_at.duration_since(delay.set_at) > FORGET
     }
 }
 
@@ -62,6 +69,20 @@ mod tests {
             delay = Some(next);
         }
         assert_eq!(seconds, [10, 20, 40, 80, 160, 300, 300, 300]);
+    }
+
+    #[test]
+    fn a_node_may_have_a_lower_cap_and_then_begins_no_higher() {
+        let seconds = |cap: u64| {
+            let backoff = Backoff::capped_at(Duration::from_secs(cap));
+            let mut delay = None;
+            (0..4)
+                .map(|_| delay.insert(backoff.next(delay.as_ref(), at(0), at(0))).duration.as_secs())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seconds(25), [10, 20, 25, 25]);
+        assert_eq!(seconds(1), [1, 1, 1, 1]);
+        assert_eq!(Backoff::capped_at(Duration::from_secs(300)), KUBELET);
     }
 
     #[test]

@@ -49,7 +49,18 @@ pub fn configz(config: &AgentConfig) -> Value {
         "podLogsDir": config.pod_logs_dir,
         "containerLogMaxSize": pods.log_max_size.to_string(),
         "containerLogMaxFiles": pods.log_max_files,
+        "eventRecordQPS": pods.events.per_second,
+        "eventBurst": pods.events.burst,
+        "serializeImagePulls": pods.pulls.parallel == Some(1),
+        "crashLoopBackOff": {"maxContainerRestartPeriod": duration(pods.restart_backoff.cap)},
     });
+    if let Value::Object(fields) = &mut told {
+        // What is not there is not limited.
+        let pulls = &pods.pulls;
+        fields.extend(pulls.parallel.map(|most| ("maxParallelImagePulls".into(), json!(most))));
+        fields.extend(pulls.rate.map(|rate| ("registryPullQPS".into(), json!(rate.per_second))));
+        fields.extend(pulls.rate.map(|rate| ("registryBurst".into(), json!(rate.burst))));
+    }
     if let (ServingSource::Files { certificate, key }, Value::Object(fields)) =
         (&config.certificates.serving, &mut told)
     {

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use samara_core::backoff::Backoff;
 use samara_core::config::{AuthorizationMode, KubeletConfiguration, Parsed};
 use samara_core::quantity::Amount;
 use samara_core::resources::ResourceList;
@@ -14,6 +15,7 @@ use crate::api::ApiConfig;
 use crate::args::NodeArgs;
 use crate::certificates::{CertificatesConfig, ServingSource};
 use crate::node::{EvictionHard, Machine, NodeConfig, Threshold};
+use crate::pace::Rate;
 use crate::pods::PodsConfig;
 use crate::server::{Authorization, ServerConfig};
 
@@ -37,9 +39,6 @@ pub(crate) fn read(path: &Path) -> Result<Parsed, ConfigError> {
 pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<AgentConfig, ConfigError> {
     let flags = with_absolute_paths(flags);
     let path = flags.config.clone().unwrap_or_default();
-    for field in unused(&file) {
-        tracing::warn!(file = %path.display(), "{field}: known, but not honoured by this node yet");
-    }
     let wrong = |field: String, reason: String| ConfigError::Value { path: path.clone(), field, reason };
     let node_name = flags.node_name.clone().unwrap_or_else(Machine::hostname).to_lowercase();
     if !is_node_name(&node_name) {
@@ -168,6 +167,18 @@ fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> PodsConfig {
     set(&mut pods.log_max_size, file.container_log_max_size);
     set(&mut pods.log_max_files, file.container_log_max_files);
     set(&mut pods.cgroup_root, file.cgroup_root.clone());
+    set(&mut pods.restart_backoff, file.max_container_restart_period.map(Backoff::capped_at));
+    set(&mut pods.events.per_second, file.event_record_qps);
+    set(&mut pods.events.burst, file.event_burst);
+    // The kubelet's own numbers for what is not said beside what is.
+    pods.pulls.rate = file
+        .registry_pull_qps
+        .or(file.registry_burst)
+        .map(|_| Rate { per_second: file.registry_pull_qps.unwrap_or(5), burst: file.registry_burst.unwrap_or(10) });
+    pods.pulls.parallel = match (file.serialize_image_pulls, file.max_parallel_image_pulls) {
+        (Some(true), _) => Some(1),
+        (Some(false) | None, most) => most.and_then(|most| usize::try_from(most).ok()),
+    };
     pods.images.registries.plain_http.extend(flags.plain_registry.iter().cloned());
     pods
 }
@@ -176,20 +187,6 @@ fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *place = value;
     }
-}
-
-/// Fields that are read and checked, but that nothing here goes by yet.
-fn unused(file: &KubeletConfiguration) -> Vec<&'static str> {
-    let set = [
-        (file.max_container_restart_period.is_some(), "crashLoopBackOff.maxContainerRestartPeriod"),
-        (file.serialize_image_pulls.is_some(), "serializeImagePulls"),
-        (file.max_parallel_image_pulls.is_some(), "maxParallelImagePulls"),
-        (file.registry_pull_qps.is_some(), "registryPullQPS"),
-        (file.registry_burst.is_some(), "registryBurst"),
-        (file.event_record_qps.is_some(), "eventRecordQPS"),
-        (file.event_burst.is_some(), "eventBurst"),
-    ];
-    set.into_iter().filter_map(|(set, field)| set.then_some(field)).collect()
 }
 
 fn sum(a: Option<&ResourceList>, b: Option<&ResourceList>) -> ResourceList {
@@ -244,6 +241,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::images::PullLimits;
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -304,6 +302,27 @@ mod tests {
         let file = "kubeReserved: {cpu: 100m, memory: 1Gi}\nsystemReserved: {cpu: '1', memory: 1Gi}\n";
         let reserved = merged(&[], file).expect("right").node.reserved;
         assert_eq!((reserved["cpu"].milli_value(), reserved["memory"].value()), (1100, 2 << 30));
+    }
+
+    #[test]
+    fn how_often_and_how_many_is_the_files_to_say() {
+        let pods = merged(&[], "").expect("right").pods;
+        assert_eq!((pods.pulls, pods.events), (PullLimits::default(), Rate { per_second: 50, burst: 100 }));
+        let rate = |per_second, burst| Some(Rate { per_second, burst });
+        let table = [
+            ("serializeImagePulls: true\n", PullLimits { rate: None, parallel: Some(1) }),
+            ("serializeImagePulls: false\nmaxParallelImagePulls: 3\n", PullLimits { rate: None, parallel: Some(3) }),
+            ("registryPullQPS: 2\n", PullLimits { rate: rate(2, 10), parallel: None }),
+            ("registryPullQPS: 2\nregistryBurst: 4\n", PullLimits { rate: rate(2, 4), parallel: None }),
+            ("registryBurst: 4\n", PullLimits { rate: rate(5, 4), parallel: None }),
+        ];
+        for (file, want) in table {
+            assert_eq!(merged(&[], file).expect(file).pods.pulls, want, "{file}");
+        }
+        let file = "eventRecordQPS: 7\neventBurst: 8\ncrashLoopBackOff: {maxContainerRestartPeriod: 20s}\n";
+        let pods = merged(&[], file).expect("right").pods;
+        assert_eq!(pods.events, Rate { per_second: 7, burst: 8 });
+        assert_eq!(pods.restart_backoff, Backoff::capped_at(std::time::Duration::from_secs(20)));
     }
 
     #[test]

@@ -9,8 +9,13 @@ use tokio::sync::mpsc;
 
 pub use sender::{EventLoop, Source};
 
+use crate::pace::Rate;
+
 /// Events that wait while the API server is away; more are dropped and counted in the log.
 const CAPACITY: usize = 4096;
+
+/// `eventRecordQPS` and `eventBurst` of the kubelet.
+pub const RATE: Rate = Rate { per_second: 50, burst: 100 };
 
 /// Takes events; cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,9 +30,9 @@ struct Recorded {
 
 impl Recorder {
     /// A recorder and the loop that sends what it takes.
-    pub fn new(source: Source) -> (Self, EventLoop) {
+    pub fn new(source: Source, rate: Rate) -> (Self, EventLoop) {
         let (sender, receiver) = mpsc::channel(CAPACITY);
-        (Self(sender), EventLoop::new(source, receiver))
+        (Self(sender), EventLoop::new(source, rate, receiver))
     }
 
     /// Records an event. Never waits: when the queue is full the event is dropped.

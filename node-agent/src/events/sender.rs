@@ -15,10 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Recorded;
 use super::correlator::{Act, Correlator, Key};
+use crate::pace::{Pace, Rate};
 
-/// `eventRecordQPS` and `eventBurst`.
-const PER_SECOND: f64 = 50.0;
-const BURST: f64 = 100.0;
 /// Status goes first, but events are not starved for ever.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -41,8 +39,8 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    pub(super) fn new(source: Source, receiver: mpsc::Receiver<Recorded>) -> Self {
-        Self { source, receiver, correlator: Correlator::default(), pace: Pace::new(Instant::now()) }
+    pub(super) fn new(source: Source, rate: Rate, receiver: mpsc::Receiver<Recorded>) -> Self {
+        Self { source, receiver, correlator: Correlator::default(), pace: Pace::new(Some(rate), Instant::now()) }
     }
 
     /// Sends until `shutdown` or until every recorder is gone. `behind` is the number of status patches that wait.
@@ -122,43 +120,5 @@ impl EventLoop {
             involved_object: object.clone(),
             ..ApiEvent::default()
         }
-    }
-}
-
-/// A bucket of permissions.
-#[derive(Debug)]
-struct Pace {
-    left: f64,
-    at: Instant,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { left: BURST, at: now }
-    }
-
-    /// Takes one permission; gives the time at which it counts.
-    fn take(&mut self, now: Instant) -> Instant {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = since.mul_add(PER_SECOND, self.left).min(BURST) - 1.0;
-        self.at = self.at.max(now);
-        now + Duration::from_secs_f64((-self.left).max(0.0) / PER_SECOND)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hundred_go_at_once_and_then_fifty_each_second() {
-        let start = Instant::now();
-        let mut pace = Pace::new(start);
-        let times: Vec<Duration> = (0..150).map(|_| pace.take(start) - start).collect();
-        assert!(times[..100].iter().all(Duration::is_zero));
-        assert_eq!(times[100].as_millis(), 20);
-        assert_eq!(times[149].as_millis(), 1000);
-        let later = start + Duration::from_secs(60);
-        assert_eq!(pace.take(later), later, "the burst comes back");
     }
 }

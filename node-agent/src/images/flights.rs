@@ -7,11 +7,27 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use samara_images::{Credential, Image, Puller, Reference};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+use crate::pace::{Pace, Rate};
+
+/// How many pulls there may be. Default: as many as are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PullLimits {
+    /// `registryPullQPS` and `registryBurst`: one that comes sooner is refused, and tried again after the back-off.
+    pub rate: Option<Rate>,
+    /// `serializeImagePulls` and `maxParallelImagePulls`: further ones wait.
+    pub parallel: Option<usize>,
+}
+
+/// As the kubelet says it.
+const TOO_OFTEN: &str = "pull QPS exceeded";
 
 /// Makes pulls.
 pub(super) struct Flights {
     puller: Arc<Puller>,
+    pace: Mutex<Pace>,
+    places: Arc<Semaphore>,
     under_way: Mutex<HashMap<Key, Flight>>,
     changed: watch::Sender<()>,
 }
@@ -35,8 +51,15 @@ impl std::fmt::Debug for Flights {
 }
 
 impl Flights {
-    pub(super) fn new(puller: Puller) -> Self {
-        Self { puller: Arc::new(puller), under_way: Mutex::default(), changed: watch::Sender::new(()) }
+    pub(super) fn new(puller: Puller, limits: PullLimits) -> Self {
+        let places = limits.parallel.map_or(Semaphore::MAX_PERMITS, |most| most.clamp(1, Semaphore::MAX_PERMITS));
+        Self {
+            puller: Arc::new(puller),
+            pace: Mutex::new(Pace::new(limits.rate, Instant::now().into())),
+            places: Arc::new(Semaphore::new(places)),
+            under_way: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }
     }
 
     /// Changes after each pull.
@@ -60,8 +83,13 @@ impl Flights {
     }
 
     fn take_off(&self, reference: Reference, credentials: Vec<Credential>) -> Flight {
-        let puller = self.puller.clone();
+        let granted = self.pace.lock().unwrap_or_else(PoisonError::into_inner).try_take(tokio::time::Instant::now());
+        let (puller, places) = (self.puller.clone(), self.places.clone());
         async move {
+            if !granted {
+                return Err(TOO_OFTEN.into());
+            }
+            let _place = places.acquire().await.map_err(|_closed| Arc::from("the agent is stopping"))?;
             let begun = Instant::now();
             match puller.pull(&reference, &credentials, &()).await {
                 Ok(image) => Ok(Pulled { image: Arc::new(image), took: begun.elapsed() }),

@@ -26,6 +26,8 @@ pub use keyring::{Keyring, KeyringError};
 
 use backoff::{Backoffs, What};
 use code::Code;
+pub use flights::PullLimits;
+
 use flights::Flights;
 
 /// After a pull that failed, the reason is shown as `ErrImagePull` for so long before the back-off shows.
@@ -81,10 +83,10 @@ impl std::fmt::Debug for Wish<'_> {
 
 impl Images {
     /// Over a store that may be shared with others.
-    pub fn new(store: ImageStore, puller: Puller, compile: Arc<dyn Compile>) -> Self {
+    pub fn new(store: ImageStore, puller: Puller, limits: PullLimits, compile: Arc<dyn Compile>) -> Self {
         Self(Arc::new(Inner {
             code: Code::new(store.clone(), compile),
-            flights: Flights::new(puller),
+            flights: Flights::new(puller, limits),
             backoffs: Backoffs::default(),
             store,
         }))

@@ -113,7 +113,7 @@ impl Machine {
 
     /// The file system on which images and volumes are.
     pub fn disk(&self) -> Result<Disk, HostError> {
-        disk(&self.storage)
+        disk_of(&self.storage)
     }
 
     /// `/proc/sys/kernel/pid_max` (or `threads-max`, if less) and `/proc/loadavg`.
@@ -172,7 +172,7 @@ impl Machine {
 }
 
 /// Measures the file system that holds `path`.
-fn disk(path: &Path) -> Result<Disk, HostError> {
+pub fn disk_of(path: &Path) -> Result<Disk, HostError> {
     let stat =
         rustix::fs::statvfs(path).map_err(|error| HostError::Disk { path: path.to_owned(), source: error.into() })?;
     Ok(Disk {

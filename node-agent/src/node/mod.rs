@@ -21,7 +21,7 @@ mod patch;
 mod register;
 
 pub use config::{EvictionHard, NodeConfig, Threshold};
-pub use host::{Disk, HostError, Machine, Memory, Pids};
+pub use host::{Disk, HostError, Machine, Memory, Pids, disk_of};
 pub use own::OwnNode;
 
 use std::sync::Arc;

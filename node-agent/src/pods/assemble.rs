@@ -52,7 +52,8 @@ pub fn start(
 
     // What is told of them: status first, events behind it.
     let (status, status_loop) = StatusWriter::new();
-    let (events, event_loop) = Recorder::new(Source { component: "kubelet", host: config.node_name.clone() });
+    let (events, event_loop) =
+        Recorder::new(Source { component: "kubelet", host: config.node_name.clone() }, config.pods.events);
     tasks.spawn(event_loop.run(client.clone(), status_loop.behind(), shutdown.clone()));
     tasks.spawn(status_loop.run(client.clone(), starts.clone(), shutdown.clone()));
 
@@ -65,7 +66,7 @@ pub fn start(
     // What they are made of: images, and their code.
     let store = ImageStore::open(&config.root_dir.join("images"))?;
     let puller = Puller::new(store.clone(), config.pods.images.clone());
-    let images = Images::new(store, puller, deps.compile.clone());
+    let images = Images::new(store, puller, config.pods.pulls, deps.compile.clone());
     let of_images = node.clone();
     let tell_images = move |images| of_images.set_images(images);
     tasks.spawn(images.clone().keep_telling(tell_images, shutdown.clone()));

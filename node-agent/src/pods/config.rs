@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use samara_core::backoff::{self, Backoff};
 use samara_images::PullerConfig;
 
+use crate::events::RATE;
+use crate::images::PullLimits;
 use crate::network::ClusterDns;
+use crate::pace::Rate;
 
 /// Settings of this node's pods.
 #[derive(Debug, Clone)]
@@ -22,6 +26,12 @@ pub struct PodsConfig {
     pub pods_per_front: usize,
     /// A pod that becomes ready within this time of its arrival is told of once. Default 50 ms.
     pub status_hold: Duration,
+    /// `crashLoopBackOff.maxContainerRestartPeriod`. Default 10 s to 300 s.
+    pub restart_backoff: Backoff,
+    /// `eventRecordQPS` and `eventBurst`. Default 50 and 100.
+    pub events: Rate,
+    /// How many images are pulled at once, and how often.
+    pub pulls: PullLimits,
     /// How images are pulled.
     pub images: PullerConfig,
     /// Cgroup under which pods' cgroups are made. Default `/samara`.
@@ -37,6 +47,9 @@ impl Default for PodsConfig {
             log_max_files: 5,
             pods_per_front: 32,
             status_hold: Duration::from_millis(50),
+            restart_backoff: backoff::KUBELET,
+            events: RATE,
+            pulls: PullLimits::default(),
             images: PullerConfig::default(),
             cgroup_root: "/samara".to_owned(),
         }

@@ -11,13 +11,10 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::ServerConfig as TlsConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig as TlsConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -27,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::config::ServerConfig;
+use crate::any_certificate::AnyCertificate;
 
 /// For a TLS handshake, and for a request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -107,7 +105,9 @@ pub(super) async fn plain(config: &ServerConfig, router: Router) -> Result<Optio
 /// HTTPS.
 pub(super) async fn secure(config: &ServerConfig, serving: Serving, router: Router) -> Result<Bound, ListenError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let ask = Arc::new(AskForCertificate::new(&provider));
+    // A wrong certificate is answered with 401, not with a broken connection, and does not stand in the way of a right
+    // token. Belief is `access::authentication`'s.
+    let ask = AnyCertificate::new(&provider);
     let mut tls = TlsConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(ask)
@@ -197,59 +197,5 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(from = ?address, %error, "connection ended");
-    }
-}
-
-/// Asks for a certificate and accepts any whose key the peer holds: a wrong one is answered with 401, not with a broken
-/// connection, and does not stand in the way of a right token. Belief is `access::authentication`'s.
-#[derive(Debug)]
-struct AskForCertificate {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl AskForCertificate {
-    fn new(provider: &CryptoProvider) -> Self {
-        Self { algorithms: provider.signature_verification_algorithms }
-    }
-}
-
-impl ClientCertVerifier for AskForCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn router(parts: Arc<Parts>, guard: access::Guard) -> Router {
         .route("/stats/summary", get(stats::summary))
         .route("/metrics", get(metrics::own))
         .route("/metrics/resource", get(stats::resource))
+        .route("/metrics/cadvisor", get(stats::cadvisor))
         .route("/metrics/probes", get(metrics::probes))
         .route("/configz", get(configz))
         .with_state(parts)

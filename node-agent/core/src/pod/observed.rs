@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::actions::KillReason;
-use crate::backoff::Delay;
+use crate::backoff::{Backoff, Delay, KUBELET};
 
 /// All that is known of one pod here, beside its API object.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct ObservedPod {
     /// By container name: the restart delay in force. The worker records here the [`super::StartContainer::delay`] of
     /// what it started.
     pub delays: BTreeMap<String, Delay>,
+    /// How those grow on this node.
+    pub restart_backoff: Backoff,
     /// A wish to end the pod that its API object does not show: rejected, evicted, node shutting down.
     pub termination: Option<Termination>,
     /// When the worker began to end the pod ([`super::Life::terminating_at`]); bounds the grace of sidecars, which are
@@ -159,6 +161,7 @@ impl ObservedPod {
             containers: Vec::new(),
             waiting: BTreeMap::new(),
             delays: BTreeMap::new(),
+            restart_backoff: KUBELET,
             termination: None,
             terminating_at: None,
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, PodSpec, PodSt
 use super::actions::KillReason;
 use super::observed::{ContainerState, ObservedPod};
 use super::previous;
-use crate::backoff::{self, Delay};
+use crate::backoff::Delay;
 use crate::oci::spec_hash;
 
 /// An init container with `restartPolicy: Always` (KEP-753).
@@ -122,8 +122,9 @@ fn start_or_wait(
     }
     let Some(failed_at) = failed_at else { return Next::Start { attempt, delay: None } };
     let delay = observed.delays.get(&container.name);
-    match (backoff::KUBELET.wait_until(delay, failed_at, now), delay) {
+    let backoff = observed.restart_backoff;
+    match (backoff.wait_until(delay, failed_at, now), delay) {
         (Some(until), Some(delay)) => Next::Wait { until, why: Why::CrashLoop { back_off: delay.duration } },
-        _ => Next::Start { attempt, delay: Some(backoff::KUBELET.next(delay, failed_at, now)) },
+        _ => Next::Start { attempt, delay: Some(backoff.next(delay, failed_at, now)) },
     }
 }

@@ -18,8 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::api::{FakeApi, Told};
 use super::front::FakeFront;
 use super::registry::FakeRegistry;
-use crate::events::{Recorder, Source};
-use crate::images::Images;
+use crate::events::{RATE, Recorder, Source};
+use crate::images::{Images, PullLimits};
 use crate::network::Network;
 use crate::node::{Machine, NodeConfig, OwnNode};
 use crate::objects::Objects;
@@ -90,7 +90,7 @@ impl Scene {
 
         let objects = Objects::new(&client);
         let (status, status_loop) = StatusWriter::new();
-        let (events, event_loop) = Recorder::new(Source { component: "kubelet", host: "node-1".to_owned() });
+        let (events, event_loop) = Recorder::new(Source { component: "kubelet", host: "node-1".to_owned() }, RATE);
         let behind = status_loop.behind();
         let loops = vec![
             spawn(objects.services.clone().keep(client.clone(), shutdown.clone())),
@@ -114,7 +114,7 @@ impl Scene {
             node: node.await.unwrap(),
             network: Network::open(&at("run")).unwrap(),
             objects,
-            images: Images::new(store, puller, Arc::new(compiler.clone())),
+            images: Images::new(store, puller, PullLimits::default(), Arc::new(compiler.clone())),
             shims: Shims::new(ShimsConfig {
                 exe: "/bin/false".into(),
                 dir: layout.fronts(),

@@ -115,6 +115,7 @@ impl Worker {
         let wish = wishes.borrow().clone();
         let hold_until = Instant::now() + context.config.status_hold;
         let mut observed = ObservedPod::new(now);
+        observed.restart_backoff = context.config.restart_backoff;
         observed.host_ips = context.node.addresses().to_vec();
         observed.termination = wish.termination;
         observed.sandbox = adopted.sandbox;

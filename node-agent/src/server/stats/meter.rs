@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use super::super::{Process, Workloads};
 use super::rate::Sample;
-use super::{Cpu, Measured, OfContainer, OfNode, OfPod, Used, host};
+use super::usage::Walks;
+use super::{Cpu, Extent, Measured, OfContainer, OfNode, OfPod, OfVolume, Used, host};
 use crate::node::{HostError, Machine};
+use crate::volumes::{Layout, PodVolumes, is_tmpfs};
 
 /// What a running container has used at the least: a microsecond, and a page.
 const LEAST_NANOS: u64 = 1000;
@@ -33,6 +35,8 @@ pub struct Meter {
     cgroups: Cgroups,
     root: String,
     machine: Machine,
+    layout: Arc<Layout>,
+    walks: Walks,
     samples: Mutex<HashMap<String, Sample>>,
 }
 
@@ -40,17 +44,25 @@ pub struct Meter {
 struct Round<'a> {
     meter: &'a Meter,
     now: Instant,
+    extent: Extent,
     samples: HashMap<String, Sample>,
 }
 
 impl Meter {
     /// `cgroup_root` is that of the pods.
-    pub fn new(cgroup_root: &str, machine: Machine) -> Result<Self, CgroupError> {
-        Ok(Self { cgroups: Cgroups::detect()?, root: cgroup_root.to_owned(), machine, samples: Mutex::default() })
+    pub fn new(cgroup_root: &str, machine: Machine, layout: Layout) -> Result<Self, CgroupError> {
+        Ok(Self {
+            cgroups: Cgroups::detect()?,
+            root: cgroup_root.to_owned(),
+            machine,
+            layout: Arc::new(layout),
+            walks: Walks::default(),
+            samples: Mutex::default(),
+        })
     }
 
-    pub(super) fn measure(&self, workloads: &dyn Workloads) -> Result<Measured, MeterError> {
-        let mut round = Round { meter: self, now: Instant::now(), samples: HashMap::new() };
+    pub(super) fn measure(&self, workloads: &dyn Workloads, extent: Extent) -> Result<Measured, MeterError> {
+        let mut round = Round { meter: self, now: Instant::now(), extent, samples: HashMap::new() };
         let stat = host::stat().map_err(MeterError::Stat)?;
         let node = OfNode {
             booted_at: stat.booted_at,
@@ -97,6 +109,9 @@ impl Round<'_> {
             uid,
             started_at: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
             used,
+            volumes: self.volumes(pod),
+            cgroup,
+            stats,
             processes: stats.pids.current.max(containers.len() as u64),
             containers,
         })
@@ -105,12 +120,36 @@ impl Round<'_> {
     fn container(&mut self, pod_cgroup: &str, pod: &Pod, name: &str, process: &Process) -> Option<OfContainer> {
         let cgroup = format!("{pod_cgroup}/{}", process.id);
         let stats = self.meter.stats(&cgroup)?;
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let own = self.meter.layout.container(uid, name, process.attempt);
+        let usage = |dir: &Path| self.meter.walks.usage(dir, self.now);
+        // An image's root is written to above its layers, an empty one where it is.
+        let rootfs = (self.extent == Extent::All).then(|| usage(&own.join("upper")).plus(usage(&own.join("rootfs"))));
+        let logs = (self.extent == Extent::All).then(|| process.log.parent().map(usage)).flatten();
         Some(OfContainer {
             name: name.to_owned(),
             started_at: started_at(pod, name),
             used: self.used(&cgroup, &stats),
-            log_bytes: process.log.parent().map_or(0, size_of_files),
+            id: process.id.clone(),
+            image: image(pod, name),
+            stats,
+            logs: logs.unwrap_or_default(),
+            rootfs,
         })
+    }
+
+    fn volumes(&self, pod: &Pod) -> Vec<OfVolume> {
+        if self.extent != Extent::All {
+            return Vec::new();
+        }
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let volumes = PodVolumes::new(self.meter.layout.clone(), uid.into()).own(pod);
+        let measured = volumes.into_iter().filter_map(|(name, path)| {
+            let disk = crate::node::disk_of(&path).ok()?;
+            let on_disk = path.starts_with(self.meter.layout.pods()) && !is_tmpfs(&path);
+            Some(OfVolume { name, disk, used: self.meter.walks.usage(&path, self.now), on_disk })
+        });
+        measured.collect()
     }
 
     fn used(&mut self, cgroup: &str, stats: &Stats) -> Used {
@@ -142,8 +181,9 @@ fn started_at(pod: &Pod, name: &str) -> Option<Timestamp> {
     Some(running.started_at.as_ref()?.0)
 }
 
-/// Of a directory, not of those below it.
-fn size_of_files(dir: &Path) -> u64 {
-    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    files.filter_map(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+/// As the status tells it.
+fn image(pod: &Pod, name: &str) -> String {
+    let statuses = pod.status.iter().flat_map(|status| [&status.container_statuses, &status.init_container_statuses]);
+    let mut statuses = statuses.flatten().flatten();
+    statuses.find(|status| status.name == name).map(|status| status.image.clone()).unwrap_or_default()
 }

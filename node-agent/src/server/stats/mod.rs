@@ -1,12 +1,14 @@
-//! What node and pods use: `/stats/summary` and `/metrics/resource`.
+//! What node and pods use: `/stats/summary`, `/metrics/resource` and `/metrics/cadvisor`.
 //!
-//! `meter` measures, from cgroups and `/proc`; `summary` and `resource` write down what was measured.
+//! `meter` measures, from cgroups, `/proc` and directories; `summary`, `resource` and `cadvisor` write down what was measured.
 
+mod cadvisor;
 mod host;
 mod meter;
 mod rate;
 mod resource;
 mod summary;
+mod usage;
 
 pub use meter::Meter;
 
@@ -17,6 +19,9 @@ use axum::response::Response;
 use http::StatusCode;
 use jiff::Timestamp;
 
+use samara_shim_client::cgroup::Stats;
+
+use self::usage::Usage;
 use super::Parts;
 use super::reply::{self, refuse};
 
@@ -25,26 +30,39 @@ pub(super) async fn summary(State(parts): State<Arc<Parts>>, RawQuery(query): Ra
     let only = super::logs::query::form(&query.unwrap_or_default());
     let only = only.iter().any(|(key, value)| key == "only_cpu_and_memory" && super::logs::query::boolean(value));
     let name = parts.node_name.clone();
-    match measured(parts).await {
-        Ok(measured) => reply::json(
-            summary::summary(&name, &measured, if only { summary::Extent::CpuAndMemory } else { summary::Extent::All })
-                .to_string(),
-        ),
+    let extent = if only { Extent::CpuAndMemory } else { Extent::All };
+    match measured(parts, extent).await {
+        Ok(measured) => reply::json(summary::summary(&name, &measured, extent).to_string()),
         Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
 
 /// `/metrics/resource`: what metrics-server reads.
 pub(super) async fn resource(State(parts): State<Arc<Parts>>) -> Response {
-    reply::metrics(resource::text(
-        measured(parts).await.inspect_err(|error| tracing::warn!(error, "measuring")).ok().as_ref(),
-    ))
+    reply::metrics(resource::text(told_or_none(measured(parts, Extent::CpuAndMemory).await).as_ref()))
+}
+
+/// `/metrics/cadvisor`: what dashboards read.
+pub(super) async fn cadvisor(State(parts): State<Arc<Parts>>) -> Response {
+    reply::metrics(cadvisor::text(told_or_none(measured(parts, Extent::All).await).as_ref()))
+}
+
+fn told_or_none(measured: Result<Measured, String>) -> Option<Measured> {
+    measured.inspect_err(|error| tracing::warn!(error, "measuring")).ok()
 }
 
 /// Many small files are read: not on a thread that others wait for.
-async fn measured(parts: Arc<Parts>) -> Result<Measured, String> {
-    let measuring = tokio::task::spawn_blocking(move || parts.meter.measure(&*parts.workloads));
+async fn measured(parts: Arc<Parts>, extent: Extent) -> Result<Measured, String> {
+    let measuring = tokio::task::spawn_blocking(move || parts.meter.measure(&*parts.workloads, extent));
     measuring.await.map_err(|error| error.to_string())?.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+}
+
+/// How much is measured and told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    All,
+    /// `?only_cpu_and_memory=true`: no directory is walked.
+    CpuAndMemory,
 }
 
 /// Everything, at one time.
@@ -74,6 +92,20 @@ struct OfPod {
     used: Used,
     processes: u64,
     containers: Vec<OfContainer>,
+    /// Below the hierarchies' roots.
+    cgroup: String,
+    stats: Stats,
+    volumes: Vec<OfVolume>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct OfVolume {
+    name: String,
+    /// Where it is.
+    disk: crate::node::Disk,
+    used: Usage,
+    /// It is the node's disk that it takes, and not memory.
+    on_disk: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +113,12 @@ struct OfContainer {
     name: String,
     started_at: Option<Timestamp>,
     used: Used,
-    log_bytes: u64,
+    id: String,
+    image: String,
+    stats: Stats,
+    logs: Usage,
+    /// Its writable layer; `None` if that was not asked for.
+    rootfs: Option<Usage>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,6 +158,12 @@ mod fixtures {
             page_faults: 7,
             major_page_faults: 1,
         };
+        let stats = |nanos, memory| {
+            let mut stats = Stats::default();
+            (stats.cpu.usage_nanos, stats.cpu.throttled_periods) = (nanos, 3);
+            (stats.memory.usage, stats.memory.limit) = (memory, Some(65536));
+            stats
+        };
         Measured {
             at: at("2026-01-02T03:04:05Z"),
             node: OfNode {
@@ -136,12 +179,24 @@ mod fixtures {
                 uid: "uid-1".into(),
                 started_at: Some(at("2026-01-02T03:00:00Z")),
                 used: used(3_000_000, 16384),
+                cgroup: "/samara/poduid-1".into(),
+                stats: stats(3_000_000, 16384),
+                volumes: vec![OfVolume {
+                    name: "scratch".into(),
+                    disk: crate::node::Disk { total: 5000, available: 2000, inodes: 100, inodes_free: 60 },
+                    used: Usage { bytes: 30, inodes: 2 },
+                    on_disk: true,
+                }],
                 processes: 1,
                 containers: vec![OfContainer {
                     name: "app".into(),
                     started_at: Some(at("2026-01-02T03:00:01.5Z")),
                     used: used(2_000_000, 8192),
-                    log_bytes: 42,
+                    id: "abc".into(),
+                    image: "registry/app:1".into(),
+                    stats: stats(2_000_000, 8192),
+                    logs: Usage { bytes: 42, inodes: 2 },
+                    rootfs: Some(Usage { bytes: 100, inodes: 4 }),
                 }],
             }],
         }

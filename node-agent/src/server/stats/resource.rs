@@ -99,17 +99,17 @@ fn node(registry: &mut Registry, measured: &Measured) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a float holds nanoseconds of 104 days exactly, and then nearly")]
-fn seconds(nanos: u64) -> f64 {
+pub(super) fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a float holds 8 PiB exactly")]
-fn bytes(bytes: u64) -> f64 {
+pub(super) fn bytes(bytes: u64) -> f64 {
     bytes as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "to the millisecond")]
-fn unix(at: Timestamp) -> f64 {
+pub(super) fn unix(at: Timestamp) -> f64 {
     at.as_millisecond() as f64 / 1e3
 }
 

@@ -1,18 +1,11 @@
-//! `/stats/summary`, as JSON. Not told: network (pods share an interface), and the space of writable layers and volumes.
+//! `/stats/summary`, as JSON. Not told: network (pods share an interface).
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{Cpu, Measured, OfContainer, OfPod, Used};
+use super::usage::Usage;
+use super::{Cpu, Extent, Measured, OfContainer, OfPod, OfVolume, Used};
 use crate::node::Disk;
-
-/// How much is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
-    All,
-    /// `?only_cpu_and_memory=true`.
-    CpuAndMemory,
-}
 
 pub(super) fn summary(node_name: &str, measured: &Measured, extent: Extent) -> Value {
     let (at, node) = (measured.at, &measured.node);
@@ -44,7 +37,25 @@ fn of_pod(at: Timestamp, pod: &OfPod, fs: &Disk, extent: Extent) -> Value {
     }));
     if extent == Extent::All {
         told.insert("process_stats".into(), json!({"process_count": pod.processes}));
+        told.insert("ephemeral-storage".into(), Value::Object(disk(at, fs, Some(ephemeral(pod)))));
+        let volumes: Vec<Value> = pod.volumes.iter().map(|volume| of_volume(at, volume)).collect();
+        if !volumes.is_empty() {
+            told.insert("volume".into(), Value::Array(volumes));
+        }
     }
+    Value::Object(told)
+}
+
+/// What counts against the node's disk: writable layers, logs, and volumes that are there.
+fn ephemeral(pod: &OfPod) -> Usage {
+    let containers = pod.containers.iter().flat_map(|one| [Some(one.logs), one.rootfs]).flatten();
+    let volumes = pod.volumes.iter().filter(|volume| volume.on_disk).map(|volume| volume.used);
+    containers.chain(volumes).fold(Usage::default(), Usage::plus)
+}
+
+fn of_volume(at: Timestamp, volume: &OfVolume) -> Value {
+    let mut told = disk(at, &volume.disk, Some(volume.used));
+    told.insert("name".into(), json!(volume.name));
     Value::Object(told)
 }
 
@@ -56,7 +67,10 @@ fn of_container(at: Timestamp, container: &OfContainer, fs: &Disk, extent: Exten
         "memory": memory(at, &container.used),
     }));
     if extent == Extent::All {
-        told.insert("logs".into(), Value::Object(disk(at, fs, Some(container.log_bytes))));
+        told.insert("logs".into(), Value::Object(disk(at, fs, Some(container.logs))));
+        if let Some(used) = container.rootfs {
+            told.insert("rootfs".into(), Value::Object(disk(at, fs, Some(used))));
+        }
     }
     Value::Object(told)
 }
@@ -81,15 +95,20 @@ fn memory(at: Timestamp, used: &Used) -> Value {
 }
 
 /// `used`: of something on it; else of all.
-fn disk(at: Timestamp, disk: &Disk, used: Option<u64>) -> Map<String, Value> {
+fn disk(at: Timestamp, disk: &Disk, used: Option<Usage>) -> Map<String, Value> {
+    let taken = Usage {
+        bytes: disk.total.saturating_sub(disk.available),
+        inodes: disk.inodes.saturating_sub(disk.inodes_free),
+    };
+    let used = used.unwrap_or(taken);
     object(json!({
         "time": at,
         "availableBytes": disk.available,
         "capacityBytes": disk.total,
-        "usedBytes": used.unwrap_or(disk.total.saturating_sub(disk.available)),
+        "usedBytes": used.bytes,
         "inodesFree": disk.inodes_free,
         "inodes": disk.inodes,
-        "inodesUsed": if used.is_some() { None } else { Some(disk.inodes.saturating_sub(disk.inodes_free)) },
+        "inodesUsed": used.inodes,
     }))
 }
 
@@ -110,6 +129,9 @@ mod tests {
     fn the_summary_is_in_the_kubelets_form() {
         let at = "2026-01-02T03:04:05Z";
         let fs = json!({"time": at, "availableBytes": 2000, "capacityBytes": 5000, "usedBytes": 3000, "inodesFree": 60, "inodes": 100, "inodesUsed": 40});
+        let on_disk = |bytes: u64, inodes: u64| json!({"time": at, "availableBytes": 2000, "capacityBytes": 5000, "usedBytes": bytes, "inodesFree": 60, "inodes": 100, "inodesUsed": inodes});
+        let mut scratch = on_disk(30, 2);
+        scratch["name"] = json!("scratch");
         let memory = |bytes: u64| {
             json!({"time": at, "availableBytes": 1 << 20, "usageBytes": bytes + 4096, "workingSetBytes": bytes, "rssBytes": bytes / 2,
                 "pageFaults": 7, "majorPageFaults": 1})
@@ -132,11 +154,14 @@ mod tests {
                     "startTime": "2026-01-02T03:00:01.5Z",
                     "cpu": {"time": at, "usageNanoCores": 2000, "usageCoreNanoSeconds": 2_000_000},
                     "memory": memory(8192),
-                    "logs": {"time": at, "availableBytes": 2000, "capacityBytes": 5000, "usedBytes": 42, "inodesFree": 60, "inodes": 100},
+                    "logs": on_disk(42, 2),
+                    "rootfs": on_disk(100, 4),
                 }],
                 "cpu": {"time": at, "usageNanoCores": 3000, "usageCoreNanoSeconds": 3_000_000},
                 "memory": memory(16384),
                 "process_stats": {"process_count": 1},
+                "ephemeral-storage": on_disk(172, 8),
+                "volume": [scratch],
             }],
         });
         assert_eq!(summary("n1", &measured(), Extent::All), expected);
@@ -145,7 +170,15 @@ mod tests {
     #[test]
     fn cpu_and_memory_only_is_nothing_else() {
         let told = summary("n1", &measured(), Extent::CpuAndMemory);
-        for absent in ["/node/fs", "/node/runtime", "/pods/0/process_stats", "/pods/0/containers/0/logs"] {
+        for absent in [
+            "/node/fs",
+            "/node/runtime",
+            "/pods/0/process_stats",
+            "/pods/0/volume",
+            "/pods/0/ephemeral-storage",
+            "/pods/0/containers/0/rootfs",
+            "/pods/0/containers/0/logs",
+        ] {
             assert_eq!(told.pointer(absent), None, "{absent}");
         }
         assert!(told.pointer("/pods/0/containers/0/memory/workingSetBytes").is_some());

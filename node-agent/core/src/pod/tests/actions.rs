@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     ContainerStateRunning, ContainerStateTerminated, ContainerStatus, Pod, PodStatus, Probe,
 };
 
-use crate::backoff::Delay;
+use crate::backoff::{Backoff, Delay};
 use crate::fixtures::{ObservedExt, PodExt, at, container, exit, observed, pod};
 use crate::pod::{
     ContainerKind, ContainerState, Failure, KillReason, ObservedPod, PodActions, Stopping, Termination, Waiting,
@@ -361,4 +361,15 @@ fn kinds_are_told_to_the_effects() {
     let pod = web().init("one");
     let start = compute(&pod, &observed(), &PodStatus::default(), at(0)).start;
     assert_eq!(start[0].kind, ContainerKind::Init);
+}
+
+#[test]
+fn a_node_with_a_lower_cap_waits_no_longer_than_that_for_a_restart() {
+    let web = pod("web").container("app");
+    let mut seen = delayed(observed().exits(&web, "app", 0, 1, 10), "app", 4, 5);
+    seen.restart_backoff = Backoff::capped_at(Duration::from_secs(4));
+    let at_once = compute(&web, &seen, &PodStatus::default(), at(11));
+    assert_eq!((at_once.start.len(), at_once.wake_at), (0, Some(at(14))));
+    let later = compute(&web, &seen, &PodStatus::default(), at(14));
+    assert_eq!(later.start[0].delay.map(|delay| delay.duration), Some(Duration::from_secs(4)));
 }
