@@ -1,5 +1,6 @@
 //! A node under test: a namespace plugged into the cluster, directories of its own, and the agent in it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -152,6 +153,11 @@ impl Node {
     /// Its namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// The agent's arguments, from `node` on.
+    pub fn command_line(&self) -> &[OsString] {
+        self.program.arguments()
     }
 
     /// `--root-dir`.

@@ -125,6 +125,11 @@ impl Program {
         self
     }
 
+    /// Its arguments.
+    pub fn arguments(&self) -> &[OsString] {
+        &self.args
+    }
+
     /// Starts it as a member of this cgroup directory, which must exist.
     #[must_use]
     pub fn cgroup(mut self, dir: impl Into<PathBuf>) -> Self {

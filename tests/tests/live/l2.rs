@@ -5,9 +5,11 @@ mod limits;
 mod restarts;
 mod rollouts;
 mod stopping;
+mod systemd;
 
 use crate::trial::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [limits::tests(), restarts::tests(), rollouts::tests(), stopping::tests(), agent::tests()].concat()
+    [limits::tests(), restarts::tests(), rollouts::tests(), stopping::tests(), agent::tests(), systemd::tests()]
+        .concat()
 }

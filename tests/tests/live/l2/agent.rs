@@ -30,7 +30,7 @@ tests![
 ];
 
 /// A node for this test alone, Ready.
-async fn own_node(scene: &Scene, name: &str) -> Result<Node> {
+pub(super) async fn own_node(scene: &Scene, name: &str) -> Result<Node> {
     let node = Node::start(scene.cluster(), &Options { whom: For::OneTest, ..Options::new(name) }).await?;
     node.ready(scene.cluster()).await?;
     Ok(node)
@@ -67,23 +67,32 @@ fn processes(scene: &Scene, node: &Node, word: &str) -> Vec<ProcessId> {
         .collect()
 }
 
-async fn sigkill_of_the_agent_disturbs_no_pod_and_the_next_one_adopts_all(scene: &Scene) -> Result<()> {
-    let node = own_node(scene, "kill-agent").await?;
-    let before = identities(&three(scene, &node).await?);
+/// Three pods serve, under load, while something is done to their node; after it a new pod starts, no request has failed,
+/// and they are the same as before.
+pub(super) async fn undisturbed(scene: &Scene, node: &Node, done: impl AsyncFnOnce(&Load) -> Result<()>) -> Result<()> {
+    let before = identities(&three(scene, node).await?);
     let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
     load.more(20).await?;
-    node.kill_agent()?;
+    done(&load).await?;
     load.more(50).await?;
-    node.start_agent(scene.cluster())?;
-    node.ready(scene.cluster()).await?;
-    load.more(50).await?;
-    // The new agent works: it can start a pod, and by then it has adopted the others.
+    // What was killed works again: it can start a pod, and by then it has adopted the others.
     scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("later")).await?;
     scene.ready("later").await?;
     load.finish().await.no_failure()?;
     let after = identities(&scene.ready_pods("app=web", 3).await?);
     ensure!(before == after, "before {before:?}\nafter {after:?}");
     Ok(())
+}
+
+async fn sigkill_of_the_agent_disturbs_no_pod_and_the_next_one_adopts_all(scene: &Scene) -> Result<()> {
+    let node = own_node(scene, "kill-agent").await?;
+    undisturbed(scene, &node, async |load| {
+        node.kill_agent()?;
+        load.more(50).await?;
+        node.start_agent(scene.cluster())?;
+        node.ready(scene.cluster()).await.map(drop)
+    })
+    .await
 }
 
 async fn a_pod_that_ended_while_there_was_no_agent_is_reported_with_its_own_exit_code(scene: &Scene) -> Result<()> {
@@ -128,39 +137,21 @@ async fn a_pod_deleted_while_there_was_no_agent_is_ended_by_the_next_one(scene: 
 
 async fn sigkill_of_the_front_disturbs_no_pod(scene: &Scene) -> Result<()> {
     let node = own_node(scene, "bereft-one").await?;
-    let before = identities(&three(scene, &node).await?);
-    let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
-    load.more(20).await?;
-    let fronts = processes(scene, &node, " front ");
-    ensure!(!fronts.is_empty(), "no front is found");
-    fronts.into_iter().try_for_each(ProcessId::kill)?;
-    load.more(50).await?;
-    // What needs the front works again: a new pod, and the end of an old one.
-    scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("later")).await?;
-    scene.ready("later").await?;
-    let logs = scene.kubectl(&["exec", "later", "--", "echo", "alive"]).await?;
-    ensure!(logs == "alive\n", "{logs:?}");
-    load.finish().await.no_failure()?;
-    let after = identities(&scene.ready_pods("app=web", 3).await?);
-    ensure!(before == after, "before {before:?}\nafter {after:?}");
+    undisturbed(scene, &node, async |_| kill_all(&processes(scene, &node, " front "))).await?;
+    // What needs the front works again: an exec, and the end of an old pod.
+    let said = scene.kubectl(&["exec", "later", "--", "echo", "alive"]).await?;
+    ensure!(said == "alive\n", "{said:?}");
     scene.delete::<Deployment>("web").await
 }
 
 async fn sigkill_of_the_zygote_disturbs_no_pod_and_new_pods_start(scene: &Scene) -> Result<()> {
     let node = own_node(scene, "bereft-two").await?;
-    let before = identities(&three(scene, &node).await?);
-    let load = Load::start(scene.cluster().client(), scene.namespace(), "web", Way::Endpoints).await?;
-    load.more(20).await?;
-    let zygotes = processes(scene, &node, "zygote");
-    ensure!(!zygotes.is_empty(), "no zygote is found");
-    zygotes.into_iter().try_for_each(ProcessId::kill)?;
-    load.more(50).await?;
-    scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("later")).await?;
-    scene.ready("later").await?;
-    load.finish().await.no_failure()?;
-    let after = identities(&scene.ready_pods("app=web", 3).await?);
-    ensure!(before == after, "before {before:?}\nafter {after:?}");
-    Ok(())
+    undisturbed(scene, &node, async |_| kill_all(&processes(scene, &node, "zygote"))).await
+}
+
+fn kill_all(found: &[ProcessId]) -> Result<()> {
+    ensure!(!found.is_empty(), "none is found");
+    found.iter().try_for_each(|id| id.kill())
 }
 
 async fn sigkill_of_a_container_is_137_and_a_restart(scene: &Scene) -> Result<()> {

@@ -2,10 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use samara_tests::manifest::PodSpec;
 use samara_tests::scene::{PATIENCE, Scene};
 use samara_tests::wait::{Seen, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::trial::tests;
 
@@ -14,6 +15,9 @@ tests![
     the_resource_metrics_have_what_metrics_server_reads,
     the_metrics_have_the_kubelets_names,
     the_nodes_list_of_pods_is_the_api_servers,
+    the_summary_tells_what_a_pod_has_written,
+    the_cadvisor_metrics_have_the_series_that_dashboards_select,
+    the_configuration_in_force_is_told,
 ];
 
 async fn raw(scene: &Scene, path: &str) -> Result<String> {
@@ -114,5 +118,59 @@ async fn the_nodes_list_of_pods_is_the_api_servers(scene: &Scene) -> Result<()> 
     let found =
         running["items"].as_array().into_iter().flatten().any(|pod| pod["metadata"]["namespace"] == scene.namespace());
     ensure!(found, "not among the running: {running}");
+    Ok(())
+}
+
+async fn the_summary_tells_what_a_pod_has_written(scene: &Scene) -> Result<()> {
+    let mounts = json!({ "volumeMounts": [{ "name": "scratch", "mountPath": "/scratch" }] });
+    let volumes = json!({ "volumes": [{ "name": "scratch", "emptyDir": {} }] });
+    scene.create::<Pod>(PodSpec::of("toolbox").main(mounts).set(volumes).pod("idle")).await?;
+    let pod = scene.ready("idle").await?;
+    // A guest's own writing is shown elsewhere: here what counts is where it lands.
+    let own = scene.node().root_dir().join("pods").join(pod.uid().context("no UID")?);
+    let written = vec![1_u8; 1 << 20];
+    std::fs::write(own.join("volumes/kubernetes.io~empty-dir/scratch/file"), &written)?;
+    std::fs::write(own.join("containers/toolbox/0/upper/file"), &written)?;
+    until("the summary has what was written", PATIENCE, async || {
+        let summary: Value = serde_json::from_str(&raw(scene, "/stats/summary").await?)?;
+        let pods = summary["pods"].as_array().cloned().unwrap_or_default();
+        let pod = pods.into_iter().find(|pod| pod["podRef"]["namespace"] == scene.namespace()).unwrap_or_default();
+        let large = |value: &Value| value.as_u64().is_some_and(|bytes| bytes >= 1 << 20);
+        let volume = pod["volume"].as_array().into_iter().flatten().find(|volume| volume["name"] == "scratch");
+        let told = large(&pod["containers"][0]["rootfs"]["usedBytes"])
+            && volume.is_some_and(|volume| large(&volume["usedBytes"]))
+            && pod["ephemeral-storage"]["usedBytes"].as_u64().is_some_and(|bytes| bytes >= 2 << 20);
+        Ok(Seen::when(told, pod.to_string()))
+    })
+    .await
+}
+
+async fn the_cadvisor_metrics_have_the_series_that_dashboards_select(scene: &Scene) -> Result<()> {
+    idle(scene).await?;
+    let text = raw(scene, "/metrics/cadvisor").await?;
+    for name in [
+        "container_cpu_usage_seconds_total",
+        "container_memory_working_set_bytes",
+        "container_memory_rss",
+        "container_cpu_cfs_throttled_periods_total",
+        "container_start_time_seconds",
+        "container_fs_usage_bytes",
+    ] {
+        let ours = |line: &&str| {
+            line.starts_with(name)
+                && line.contains("container=\"toolbox\"")
+                && line.contains(&format!("namespace=\"{}\"", scene.namespace()))
+                && !line.contains("image=\"\"")
+        };
+        ensure!(text.lines().any(|line| ours(&line)), "no {name} in:\n{text}");
+    }
+    Ok(())
+}
+
+async fn the_configuration_in_force_is_told(scene: &Scene) -> Result<()> {
+    let told: Value = serde_json::from_str(&raw(scene, "/configz").await?)?;
+    let config = &told["kubeletconfig"];
+    ensure!(config["kind"] == "KubeletConfiguration" && config["serverTLSBootstrap"] == true, "{config}");
+    ensure!(config["clusterDNS"] == json!(["10.96.0.10"]) && config["eventRecordQPS"] == 50, "{config}");
     Ok(())
 }

@@ -16,6 +16,7 @@ tests![
     a_pre_stop_command_runs_before_the_end,
     an_exec_probe_decides_by_its_exit_code,
     a_tcp_probe_waits_for_the_guests_socket,
+    a_guest_that_listens_is_ready_long_before_a_period_of_its_probes,
 ];
 
 fn toolbox(fields: serde_json::Value) -> PodSpec {
@@ -87,5 +88,21 @@ async fn a_tcp_probe_waits_for_the_guests_socket(scene: &Scene) -> Result<()> {
     scene.create::<Pod>(PodSpec::of("tcp-echo").main(deaf).pod("deaf")).await?;
     let message = scene.event("deaf", "Unhealthy").await?;
     ensure!(message.contains("connection refused"), "{message}");
+    Ok(())
+}
+
+async fn a_guest_that_listens_is_ready_long_before_a_period_of_its_probes(scene: &Scene) -> Result<()> {
+    // Each of the two would cost a period if its first try came before the guest listens.
+    let probe = json!({ "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 100 });
+    scene
+        .create::<Pod>(PodSpec::web().main(json!({ "startupProbe": probe, "readinessProbe": probe })).pod("eager"))
+        .await?;
+    let pod = scene.ready("eager").await?;
+    let status = container_state(&pod, "http-hello").context("no status")?;
+    let running = status.state.as_ref().and_then(|state| state.running.as_ref()).context("it does not run")?;
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.filter(|one| one.type_ == "Ready").find_map(|one| one.last_transition_time.as_ref());
+    let took = ready.context("never ready")?.0.duration_since(running.started_at.as_ref().context("never started")?.0);
+    ensure!(took.as_secs() <= 5, "ready {took} after its start");
     Ok(())
 }
