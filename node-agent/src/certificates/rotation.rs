@@ -11,6 +11,7 @@ use super::identity::{newest, use_newest};
 use super::request::{Kind, RequestError, Wanted, obtain};
 use super::{Pair, Store};
 use crate::api::{self, Transport};
+use crate::metrics;
 use crate::server::Serving;
 
 /// Share of its life at which a certificate is renewed: somewhere in here (client-go: `jitteryDuration`).
@@ -39,6 +40,7 @@ pub async fn keep_client(
     };
     let wanted = Wanted { node_name, kind: Kind::Client };
     loop {
+        metrics::agent().certificates.client.held(held.not_after());
         until_due(&held).await;
         let asked = |name: &str| tracing::info!(request = name, "renewing the client certificate");
         held = renew(&client, &wanted, &store, asked).await;
@@ -67,6 +69,7 @@ pub async fn keep_serving(client: Client, serving: Serving, store: Store, node_n
     let mut held = store.current().filter(|pair| is_right(pair, &wanted, Timestamp::now()));
     loop {
         if let Some(pair) = &held {
+            metrics::agent().certificates.server.held(pair.not_after());
             show(&serving, pair);
             until_due(pair).await;
         }
@@ -116,7 +119,14 @@ async fn renew(client: &Client, wanted: &Wanted, store: &Store, asked: impl Fn(&
     loop {
         match try_renew(client, wanted, store, &asked).await {
             Ok(pair) => return pair,
-            Err(error) => tracing::warn!(error = %format!("{error:#}"), "no certificate yet; trying again"),
+            Err(error) => {
+                tracing::warn!(error = %format!("{error:#}"), "no certificate yet; trying again");
+                let certificates = &metrics::agent().certificates;
+                match wanted.kind {
+                    Kind::Client => certificates.client.not_renewed(),
+                    Kind::Serving(_) => certificates.server.not_renewed(),
+                }
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_RETRY);

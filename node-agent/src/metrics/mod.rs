@@ -1,9 +1,11 @@
 //! What the agent counts of itself, under the kubelet's names (kubelet: `metrics/metrics.go`), so that its dashboards and
 //! alerts work here. There is one agent in a process, so there is one of these.
 
+mod certificates;
 mod probes;
 mod process;
 
+pub use certificates::{Certificate, Certificates};
 pub use probes::{ProbeLabels, ProbeResult, Probes};
 pub use process::ProcessUse;
 
@@ -38,6 +40,7 @@ pub struct Metrics {
     terminated_containers: Family<Terminated, Counter>,
     /// Probes' results, for `/metrics/probes`.
     pub probes: Probes,
+    pub certificates: Certificates,
     registry: Mutex<Registry>,
 }
 
@@ -67,6 +70,7 @@ impl Default for Metrics {
             containers_not_started: Family::default(),
             terminated_containers: Family::default(),
             probes: Probes::default(),
+            certificates: Certificates::default(),
             registry: Mutex::default(),
         };
         let mut registry = Registry::default();
@@ -90,6 +94,16 @@ impl Default for Metrics {
             "kubelet_terminated_containers",
             "Cumulative number of containers that ended",
             metrics.terminated_containers.clone(),
+        );
+        registry.register(
+            "kubelet_certificate_manager_client_expiration_renew_errors",
+            "Counter of certificate renewal errors",
+            metrics.certificates.client.renew_errors.clone(),
+        );
+        registry.register(
+            "kubelet_server_expiration_renew_errors",
+            "Counter of certificate renewal errors",
+            metrics.certificates.server.renew_errors.clone(),
         );
         Self { registry: Mutex::new(registry), ..metrics }
     }

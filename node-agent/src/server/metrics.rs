@@ -28,6 +28,7 @@ pub(super) async fn own(State(parts): State<Arc<Parts>>) -> Response {
     let mut now = Registry::default();
     register_now(&mut now, &parts.node_name, &*parts.workloads);
     ProcessUse::measure().register(&mut now);
+    agent().certificates.register(&mut now, jiff::Timestamp::now());
     reply::metrics(agent().with_registry(|counted| text(&[counted, &now])))
 }
 
@@ -135,6 +136,7 @@ kubelet_working_pods 1
             "kubelet_pod_start_duration_seconds_bucket{le=\"1.0\"} 1\n",
             "kubelet_started_containers_total{container_type=\"container\"} 1\n",
             "kubelet_started_containers_errors_total{container_type=\"init_container\",code=\"ErrImagePull\"} 1\n",
+            "kubelet_certificate_manager_client_expiration_renew_errors 0\n",
             "kubelet_terminated_containers_total{container_type=\"container\",exit_code=\"137\"} 1\n",
         ] {
             assert!(text.contains(name), "no {name} in\n{text}");

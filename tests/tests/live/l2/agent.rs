@@ -55,7 +55,7 @@ fn identities(pods: &[Pod]) -> BTreeMap<String, (Option<String>, i32)> {
 }
 
 /// The node's processes whose command line holds a word.
-fn processes(scene: &Scene, node: &Node, word: &str) -> Vec<ProcessId> {
+pub(super) fn processes(scene: &Scene, node: &Node, word: &str) -> Vec<ProcessId> {
     let scope = scene.cluster().site().cgroup();
     let agent = cgroup::beneath(&scope).into_iter().filter(|dir| dir.ends_with(format!("{}-agent", node.name())));
     let members = agent.flat_map(|dir| cgroup::members(&dir));
@@ -149,7 +149,7 @@ async fn sigkill_of_the_zygote_disturbs_no_pod_and_new_pods_start(scene: &Scene)
     undisturbed(scene, &node, async |_| kill_all(&processes(scene, &node, "zygote"))).await
 }
 
-fn kill_all(found: &[ProcessId]) -> Result<()> {
+pub(super) fn kill_all(found: &[ProcessId]) -> Result<()> {
     ensure!(!found.is_empty(), "none is found");
     found.iter().try_for_each(|id| id.kill())
 }

@@ -99,6 +99,7 @@ async fn the_metrics_have_the_kubelets_names(scene: &Scene) -> Result<()> {
         "kubelet_started_pods_total",
         "kubelet_started_containers_total",
         "process_start_time_seconds",
+        "kubelet_certificate_manager_server_ttl_seconds",
     ] {
         ensure!(text.lines().any(|line| line.starts_with(name)), "no {name} in:\n{text}");
     }
