@@ -5,6 +5,7 @@
 //! | `start.json` ([`StartRecord`]) | zygote | after the fork, before anyone is told of the pid |
 //! | `exit.json` ([`ExitRecord`]) | zygote (front, if the zygote died) | at reap, before anyone is told |
 //! | `task.json` ([`TaskRecord`]) | front | before the fork |
+//! | `process.json` (OCI `process`) | front | in an exec's directory, when it is added |
 //! | `control.sock` | front | before the fork; the container's control thread listens on it |
 //! | `exec/<exec id>/` | as above, for each exec | |
 //!
@@ -110,6 +111,16 @@ impl Bundle {
     /// Written by rename.
     pub fn write_task(&self, record: &TaskRecord) -> io::Result<()> {
         write(&self.dir.join("task.json"), record)
+    }
+
+    /// What an exec is to be, as it was asked for: JSON of an OCI `process`. `None` for a container's first process.
+    pub fn exec_process(&self) -> io::Result<Option<oci_spec::runtime::Process>> {
+        read(&self.dir.join("process.json"))
+    }
+
+    /// Written by rename.
+    pub fn write_exec_process(&self, process: &oci_spec::runtime::Process) -> io::Result<()> {
+        write(&self.dir.join("process.json"), process)
     }
 
     /// Ids of the execs that have a directory.

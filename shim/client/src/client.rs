@@ -23,6 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Clone)]
 pub struct Shim {
     client: TaskClient,
+    connection: ttrpc::r#async::Client,
     socket: PathBuf,
 }
 
@@ -108,12 +109,17 @@ impl Shim {
         let refused = |message: String| ShimError::Connect { socket: socket.into(), message };
         let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| refused(error.to_string()))?;
         let client = ttrpc::r#async::Client::new(stream.into());
-        Ok(Self { client: TaskClient::new(client), socket: socket.into() })
+        Ok(Self { client: TaskClient::new(client.clone()), connection: client, socket: socket.into() })
     }
 
     /// The socket it was connected to.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// For calls of services beside the task API.
+    pub(crate) fn connection(&self) -> &ttrpc::r#async::Client {
+        &self.connection
     }
 
     /// Makes the container's process, which waits for [`Shim::start`]. Gives its pid on the host.

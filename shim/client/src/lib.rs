@@ -12,6 +12,7 @@ pub mod front;
 pub mod metrics;
 pub mod output;
 pub mod process;
+pub mod upgrade;
 
 pub use client::{CreateTask, ExecTask, Exit, RootMount, Shim, Standard, State, Status};
 pub use error::ShimError;

@@ -64,10 +64,12 @@ async fn adopt_one(link: &Path, cgroups: &Cgroups, events: &Events) -> Result<Op
         let Some(record) = bundle.task_record().map_err(io_error(link))? else {
             continue;
         };
-        let exec = adopt_process(bundle, record, cgroup.clone(), events).await.map_err(io_error(link))?;
-        if let Some(exec) = exec {
-            task.adopt_exec(Arc::new(exec));
-        }
+        let spec = bundle.exec_process().map_err(io_error(link))?.unwrap_or_default();
+        let found = adopt_process(bundle.clone(), record.clone(), cgroup.clone(), events).await;
+        let exec = found.map_err(io_error(link))?;
+        // One that was not started waits on.
+        let exec = exec.unwrap_or_else(|| Process::new(bundle, record, cgroup.clone(), events.clone(), Phase::Added));
+        task.adopt_exec(Arc::new(exec), spec);
     }
     Ok(Some(task))
 }

@@ -16,8 +16,8 @@ pub(crate) enum Command {
     Info,
     /// The agent: print an address, leave a front running.
     Front { dir: PathBuf },
-    /// The front itself, as the two starters call it.
-    Serve { dir: PathBuf, containerd: Option<Publish> },
+    /// The front itself, as the two starters call it, and an upgraded one calls its successor: then it has `inherited`.
+    Serve { dir: PathBuf, containerd: Option<Publish>, inherited: bool },
 }
 
 /// containerd's flags.
@@ -84,12 +84,13 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command,
 }
 
 fn front(words: &mut Words) -> Result<Command, ArgsError> {
-    let (mut dir, mut serve, mut publish) = (None, false, Publish::default());
+    let (mut dir, mut serve, mut inherited, mut publish) = (None, false, false, Publish::default());
     while let Some(word) = words.next() {
         let (name, value) = split(&word);
         match name {
             "dir" => dir = Some(PathBuf::from(words.value(name, value)?)),
             "serve" => serve = true,
+            "inherited" => inherited = true,
             "publish" => publish.address = words.value(name, value)?,
             "namespace" => publish.namespace = words.value(name, value)?,
             _ => return Err(ArgsError::Unknown(word)),
@@ -99,7 +100,7 @@ fn front(words: &mut Words) -> Result<Command, ArgsError> {
     if !serve {
         return Ok(Command::Front { dir });
     }
-    Ok(Command::Serve { dir, containerd: (!publish.namespace.is_empty()).then_some(publish) })
+    Ok(Command::Serve { dir, containerd: (!publish.namespace.is_empty()).then_some(publish), inherited })
 }
 
 struct Words {
@@ -148,7 +149,11 @@ mod tests {
             ("-v", Command::Version),
             ("-info", Command::Info),
             ("front --dir /run/f", Command::Front { dir: "/run/f".into() }),
-            ("front --dir /run/f --serve", Command::Serve { dir: "/run/f".into(), containerd: None }),
+            ("front --dir /run/f --serve", Command::Serve { dir: "/run/f".into(), containerd: None, inherited: false }),
+            (
+                "front --dir /run/f --serve --inherited",
+                Command::Serve { dir: "/run/f".into(), containerd: None, inherited: true },
+            ),
         ];
         for (line, expected) in table {
             assert_eq!(parsed(line), Ok(expected), "{line}");

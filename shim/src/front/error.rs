@@ -66,6 +66,8 @@ pub enum TaskError {
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    #[error("the front is being replaced: try again")]
+    Replaced,
 }
 
 impl TaskError {
@@ -88,7 +90,7 @@ impl TaskError {
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
             Self::Open(OpenError::Unsupported(_)) => Code::UNIMPLEMENTED,
             Self::Open(_) | Self::Cgroup(_) | Self::SetUp(_) | Self::Control(_) | Self::Io { .. } => Code::INTERNAL,
-            Self::Fork(_) => Code::UNAVAILABLE,
+            Self::Fork(_) | Self::Replaced => Code::UNAVAILABLE,
         }
     }
 }

@@ -95,7 +95,8 @@ impl Living {
         self.child.is_none()
     }
 
-    fn start(socket: &Path) -> io::Result<Self> {
+    /// Starts one, in the place of any other: that one ends with its last container.
+    pub(crate) fn start(socket: &Path) -> io::Result<Self> {
         let listen = crate::zygote::listen(socket)?;
         let child = crate::zygote::start(Path::new(super::SELF), listen)?;
         Ok(Self { connection: crate::zygote::connect(socket)?, child: Some(child) })
@@ -111,7 +112,9 @@ impl Forks {
         let state = State { children: children.into_iter().filter_map(by_pid).collect(), ..State::default() };
         let inner = Inner { socket: socket.into(), connection, state: Mutex::new(state), next: AtomicU64::new(1) };
         let forks = Self(Arc::new(inner));
-        if !found {
+        if found {
+            forks.watch_adopted();
+        } else {
             forks.orphan_all(Duration::ZERO);
         }
         let reader = forks.clone();
@@ -263,6 +266,13 @@ impl Forks {
         let children = std::mem::take(&mut self.state().children);
         for (pid, process) in children {
             tokio::spawn(orphan::until_recorded(pid, process, patience));
+        }
+    }
+
+    /// Some of the living may have another zygote, from before an upgrade: it writes the record, and tells nobody.
+    fn watch_adopted(&self) {
+        for (&pid, process) in self.state().children.iter().filter(|(_, child)| child.pidfd().is_some()) {
+            tokio::spawn(orphan::until_recorded(pid, Arc::clone(process), TOLD_WITHIN));
         }
     }
 

@@ -33,6 +33,7 @@ mod start;
 mod task;
 mod tasks;
 mod terminal;
+mod upgrade;
 mod watched;
 
 use std::ffi::OsString;
@@ -59,7 +60,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Command::Start(flags)) => containerd::start(&flags),
         Ok(Command::Delete(flags)) => containerd::delete(&flags),
         Ok(Command::Front { dir }) => start::front(&dir),
-        Ok(Command::Serve { dir, containerd }) => serve::serve(&dir, containerd).map_err(Into::into),
+        Ok(Command::Serve { dir, containerd, inherited }) => {
+            serve::serve(&dir, containerd, inherited).map_err(Into::into)
+        }
         Err(error) => Err(error.into()),
     };
     match done {

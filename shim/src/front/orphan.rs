@@ -1,11 +1,11 @@
-//! Processes whose zygote is gone: the front sees their end itself.
+//! Processes whose zygote is gone, or is another front's: the front sees their end itself.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use tokio::io::Interest;
 
 use super::process::Process;
@@ -15,18 +15,22 @@ use samara_shim_client::bundle::ExitRecord;
 /// Exit code of a process whose end nobody saw.
 const UNKNOWN: u32 = 255;
 
-/// Waits for the end of `process` and records it. A process that is gone already gets `patience` in which somebody else
-/// may tell of it.
+/// How soon after a process's end its zygote, if that lives, has written the record.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Waits for the end of `process` and records it if nobody else does. A process that is gone already gets `patience` in
+/// which somebody may tell of it.
 pub(crate) async fn until_recorded(pid: i32, process: Arc<Process>, patience: Duration) {
-    let outcome = match process.pidfd() {
-        Some(pidfd) => until_end(pidfd).await,
-        None => {
-            tokio::time::sleep(patience).await;
-            None
-        }
+    let (outcome, patience) = match process.pidfd() {
+        Some(pidfd) => match until_end(pidfd).await {
+            // It was ours: nobody else can know more.
+            Some(outcome) => (Some(outcome), Duration::ZERO),
+            None => (None, RECORDED_WITHIN),
+        },
+        None => (None, patience),
     };
     // The zygote may have written the record and died before it told.
-    let record = process.bundle.exit_record().ok().flatten();
+    let record = recorded_within(&process, patience).await;
     let record = record.unwrap_or_else(|| {
         let record = record_of(&process, pid, outcome);
         if let Err(error) = process.bundle.write_exit(&record) {
@@ -55,6 +59,37 @@ async fn until_end(pidfd: OwnedFd) -> Option<Outcome> {
         (Some(exit), _) => Some(Outcome { code: code(exit) & 0xff, killed: false }),
         (None, Some(signal)) => Some(Outcome { code: 128 + code(signal), killed: signal == libc::SIGKILL }),
         (None, None) => None,
+    }
+}
+
+async fn recorded_within(process: &Process, patience: Duration) -> Option<ExitRecord> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let record = process.bundle.exit_record().ok().flatten();
+        if record.is_some() || tokio::time::Instant::now() >= deadline {
+            return record;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Processes that this one is the parent of.
+pub(crate) fn children() -> io::Result<Vec<i32>> {
+    let own = std::process::id();
+    let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children"))?;
+    Ok(children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Reaps those of `children` that are no container's process, when they end.
+pub(crate) fn reap_others(children: Vec<i32>, processes: &[Arc<Process>]) {
+    let own: Vec<_> = processes.iter().filter_map(|process| process.phase().pid()).collect();
+    for pid in children.into_iter().filter(|pid| !own.contains(pid)).filter_map(Pid::from_raw) {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => drop(tokio::spawn(until_end(pidfd))),
+            Err(error) => tracing::warn!(?pid, %error, "a child that nobody will reap"),
+        }
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::shim_async::create_task;
 use rustix::fs::{FlockOperation, flock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use ttrpc::asynchronous::transport::Listener;
 
 use super::args::Publish;
@@ -22,10 +22,12 @@ use super::service::Service;
 use super::start::FAILED;
 use super::task::Tools;
 use super::tasks::Tasks;
-use super::{adopt, logs};
+use super::upgrade::{self, Inherited};
+use super::{adopt, logs, orphan};
 use samara_runtime::CodeCache;
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
 use samara_shim_client::front::{CODE_DIR, socket};
+use samara_shim_client::upgrade::SERVICE;
 
 /// Name under which containerd 1.x knows the same service.
 const TASK_V2: &str = "containerd.task.v2.Task";
@@ -51,16 +53,23 @@ pub enum ServeError {
 }
 
 /// Serves until it is told to end. Returns at once if another front serves there already.
-pub(super) fn serve(dir: &Path, publish: Option<Publish>) -> Result<(), ServeError> {
+///
+/// With `inherited`, this process was a front there before it became another binary.
+pub(super) fn serve(dir: &Path, publish: Option<Publish>, inherited: bool) -> Result<(), ServeError> {
     // Fails for the leader of a session, which is as good.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|errno| io_error("become the subreaper of", dir)(errno.into()))?;
-    let Some(place) = Place::enter_or_find(dir)? else {
+    let entered = if inherited {
+        Some(Inherited::take().map(|inherited| (Place::new(dir), inherited)).map_err(io_error("go on in", dir))?)
+    } else {
+        Place::enter_or_find(dir)?
+    };
+    let Some((place, held)) = entered else {
         return announce(io::stdout(), dir);
     };
     let answer = place.log_instead_of_output()?;
-    let served = serve_in(&place, publish, &answer);
+    let served = serve_in(&place, publish, &held, inherited, &answer);
     if let Err(error) = &served {
         let why = super::error::chain(error);
         tracing::error!(error = why, "the front ends");
@@ -70,14 +79,32 @@ pub(super) fn serve(dir: &Path, publish: Option<Publish>) -> Result<(), ServeErr
     served
 }
 
-fn serve_in(place: &Place, publish: Option<Publish>, answer: &File) -> Result<(), ServeError> {
+fn serve_in(
+    place: &Place,
+    publish: Option<Publish>,
+    held: &Inherited,
+    inherited: bool,
+    answer: &File,
+) -> Result<(), ServeError> {
     raise_file_limit();
-    let living = Living::find_or_start(&place.zygote()).map_err(ServeError::Zygote)?;
+    // Nobody else would reap the zygote of the front that this process was.
+    let before =
+        if inherited { orphan::children().map_err(io_error("read children of", &place.dir))? } else { Vec::new() };
+    let living = if inherited { Living::start(&place.zygote()) } else { Living::find_or_start(&place.zygote()) };
+    let living = living.map_err(ServeError::Zygote)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
-    runtime.block_on(run(place, living, publish, answer))
+    runtime.block_on(run(place, living, publish, held, before, answer))
 }
 
-async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: &File) -> Result<(), ServeError> {
+async fn run(
+    place: &Place,
+    living: Living,
+    publish: Option<Publish>,
+    held: &Inherited,
+    before: Vec<i32>,
+    answer: &File,
+) -> Result<(), ServeError> {
+    let by_containerd = publish.is_some();
     let events = match publish {
         Some(Publish { address, namespace }) if !address.is_empty() => Events::to_containerd(address, namespace),
         _ => Events::default(),
@@ -86,7 +113,8 @@ async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: &F
     let code_dir = std::env::var_os(CODE_DIR).map_or_else(|| DEFAULT_CODE_DIR.into(), PathBuf::from);
     let codes = Codes::new(CodeCache::open(&code_dir)?);
     let adopted = adopt::adopt(&place.links(), &cgroups, &events).await.map_err(io_error("adopt", &place.dir))?;
-    let children = adopted.iter().flat_map(|task| task.processes()).collect();
+    let children: Vec<_> = adopted.iter().flat_map(|task| task.processes()).collect();
+    orphan::reap_others(before, &children);
     let forks = Forks::run(&place.zygote(), living, children).map_err(ServeError::Zygote)?;
     let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
     let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus } };
@@ -94,13 +122,20 @@ async fn run(place: &Place, living: Living, publish: Option<Publish>, answer: &F
     tokio::spawn(logs::keep_small(Arc::clone(&tasks)));
 
     let over = Arc::new(Notify::new());
-    let mut server = server(Service::new(Arc::clone(&tasks), Arc::clone(&over)), &place.socket())?;
+    let (asks, mut asked) = mpsc::channel(1);
+    let service = Service::new(Arc::clone(&tasks), Arc::clone(&over));
+    let changes = service.changes();
+    let listener = held.listener.try_clone().map_err(io_error("listen in", &place.dir))?;
+    let upgrades = upgrade::service((!by_containerd).then_some(asks));
+    let mut server = server(service, upgrades, listener).map_err(io_error("listen in", &place.dir))?;
     server.start().await?;
     announce(answer, &place.dir)?;
     loop {
-        over.notified().await;
-        if tasks.is_empty() {
-            break;
+        tokio::select! {
+            () = over.notified() => if tasks.is_empty() {
+                break;
+            },
+            Some(ask) = asked.recv() => upgrade::carry_out(ask, &mut server, &changes, &place.dir, held).await?,
         }
     }
     server.shutdown().await?;
@@ -117,13 +152,17 @@ fn raise_file_limit() {
     }
 }
 
-/// The task service under both its names.
-fn server(service: Service, socket: &Path) -> Result<ttrpc::r#async::Server, ServeError> {
-    let listen = io_error("listen on", socket);
-    let listener = std::os::unix::net::UnixListener::bind(socket).and_then(Listener::try_from).map_err(listen)?;
+/// The task service under both its names, and our own.
+fn server(
+    service: Service,
+    upgrades: ttrpc::r#async::Service,
+    listener: UnixListener,
+) -> io::Result<ttrpc::r#async::Server> {
+    let listener = Listener::try_from(listener)?;
     let v2 = create_task(Arc::new(service.clone())).into_values().map(|service| (TASK_V2.to_owned(), service));
     let server = ttrpc::r#async::Server::new().register_service(create_task(Arc::new(service)));
-    Ok(server.register_service(v2.collect()).add_listener(listener))
+    let own = [(SERVICE.to_owned(), upgrades)].into();
+    Ok(server.register_service(v2.collect()).register_service(own).add_listener(listener))
 }
 
 fn announce(mut answer: impl io::Write, dir: &Path) -> Result<(), ServeError> {
@@ -137,12 +176,15 @@ fn announce(mut answer: impl io::Write, dir: &Path) -> Result<(), ServeError> {
 /// The front's directory, which nobody else serves while this lives.
 struct Place {
     dir: PathBuf,
-    _lock: OwnedFd,
 }
 
 impl Place {
+    fn new(dir: &Path) -> Self {
+        Self { dir: dir.into() }
+    }
+
     /// Enters when nobody else does: another that has the lock either serves, is about to, or is dying. `None`: it serves.
-    fn enter_or_find(dir: &Path) -> Result<Option<Self>, ServeError> {
+    fn enter_or_find(dir: &Path) -> Result<Option<(Self, Inherited)>, ServeError> {
         let began = Instant::now();
         loop {
             if let Some(place) = Self::enter(dir)? {
@@ -157,7 +199,7 @@ impl Place {
     }
 
     /// `None` if it is taken.
-    fn enter(dir: &Path) -> Result<Option<Self>, ServeError> {
+    fn enter(dir: &Path) -> Result<Option<(Self, Inherited)>, ServeError> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         for dir in [dir, &dir.join("tasks")] {
@@ -179,7 +221,9 @@ impl Place {
             }
             _ => {}
         }
-        Ok(Some(Self { dir: dir.into(), _lock: lock.into() }))
+        let place = Self::new(dir);
+        let listener = UnixListener::bind(place.socket()).map_err(io_error("listen on", &place.socket()))?;
+        Ok(Some((place, Inherited { listener, lock })))
     }
 
     fn socket(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use containerd_shim_protos::shim_async::Task as TaskApi;
 use protobuf::MessageField;
 use protobuf::well_known_types::any::Any;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use ttrpc::r#async::TtrpcContext;
 
 use super::error::TaskError;
@@ -27,21 +28,31 @@ pub(crate) struct Service {
     tasks: Arc<Tasks>,
     /// Told when the front may end.
     over: Arc<Notify>,
+    /// Calls that change something and are not done; closed while the front is being replaced.
+    changes: TaskTracker,
 }
 
 impl Service {
     pub(crate) fn new(tasks: Arc<Tasks>, over: Arc<Notify>) -> Self {
-        Self { tasks, over }
+        Self { tasks, over, changes: TaskTracker::new() }
     }
-}
 
-/// Carries a change out to its end, even if the caller goes away in the middle: its future is dropped then.
-async fn whole<T: Send + 'static>(
-    work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
-) -> Result<T, ttrpc::Error> {
-    match tokio::spawn(work).await {
-        Ok(done) => done.map_err(ttrpc::Error::from),
-        Err(panicked) => Err(ttrpc::Error::Others(panicked.to_string())),
+    pub(crate) fn changes(&self) -> TaskTracker {
+        self.changes.clone()
+    }
+
+    /// Carries a change out to its end, even if the caller goes away in the middle: its future is dropped then.
+    async fn whole<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
+    ) -> Result<T, ttrpc::Error> {
+        if self.changes.is_closed() {
+            return Err(TaskError::Replaced.into());
+        }
+        match self.changes.spawn(work).await {
+            Ok(done) => done.map_err(ttrpc::Error::from),
+            Err(panicked) => Err(ttrpc::Error::Others(panicked.to_string())),
+        }
     }
 }
 
@@ -67,7 +78,7 @@ impl TaskApi for Service {
                 terminal: request.terminal,
             },
         };
-        let pid = whole(async move { tasks.create(create).await }).await?;
+        let pid = self.whole(async move { tasks.create(create).await }).await?;
         let mut response = api::CreateTaskResponse::new();
         response.pid = pid.cast_unsigned();
         Ok(response)
@@ -84,13 +95,13 @@ impl TaskApi for Service {
             }
         };
         let mut response = api::StartResponse::new();
-        response.pid = whole(start).await?.cast_unsigned();
+        response.pid = self.whole(start).await?.cast_unsigned();
         Ok(response)
     }
 
     async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> ttrpc::Result<api::DeleteResponse> {
         let tasks = Arc::clone(&self.tasks);
-        let record = whole(async move { tasks.delete(&request.id, &request.exec_id).await }).await?;
+        let record = self.whole(async move { tasks.delete(&request.id, &request.exec_id).await }).await?;
         let mut response = api::DeleteResponse::new();
         response.pid = record.pid.cast_unsigned();
         response.exit_status = record.exit_code;
@@ -106,7 +117,7 @@ impl TaskApi for Service {
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> ttrpc::Result<api::Empty> {
         let task = self.tasks.get(&request.id)?;
-        whole(async move { task.kill(&request.exec_id, request.signal, request.all).await }).await?;
+        self.whole(async move { task.kill(&request.exec_id, request.signal, request.all).await }).await?;
         Ok(api::Empty::new())
     }
 
@@ -142,7 +153,7 @@ impl TaskApi for Service {
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> ttrpc::Result<api::Empty> {
         let process = self.tasks.get(&request.id)?.process(&request.exec_id)?;
         if request.stdin && process.phase().pid().is_some() {
-            whole(async move { process.close_stdin().await }).await?;
+            self.whole(async move { process.close_stdin().await }).await?;
         }
         Ok(api::Empty::new())
     }

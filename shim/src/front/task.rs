@@ -135,6 +135,8 @@ impl Task {
             return Err(TaskError::ExecExists(exec_id.into()));
         }
         fs::create_dir_all(bundle.dir()).map_err(io_error("make", &bundle))?;
+        bundle.write_task(&record).map_err(io_error("write the task record of", &bundle))?;
+        bundle.write_exec_process(&spec).map_err(io_error("write the process of", &bundle))?;
         let process = Process::new(bundle, record, self.init.cgroup.clone(), tools.events.clone(), Phase::Added);
         execs.insert(exec_id.into(), Arc::new(Exec { process: Arc::new(process), spec }));
         let id = self.init.record.id.clone();
@@ -143,8 +145,8 @@ impl Task {
     }
 
     /// An exec that a predecessor started.
-    pub(crate) fn adopt_exec(&self, process: Arc<Process>) {
-        let exec = Exec { spec: ProcessSpec::default(), process };
+    pub(crate) fn adopt_exec(&self, process: Arc<Process>, spec: ProcessSpec) {
+        let exec = Exec { spec, process };
         self.execs().insert(exec.process.record.exec_id.clone(), Arc::new(exec));
     }
 

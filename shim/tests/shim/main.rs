@@ -11,3 +11,4 @@ mod logs;
 mod node;
 mod refusals;
 mod terminal;
+mod upgrade;
