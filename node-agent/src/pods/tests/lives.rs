@@ -38,6 +38,22 @@ async fn a_pod_that_starts_at_once_is_told_once_and_its_events_are_the_kubelets(
 }
 
 #[tokio::test]
+async fn the_root_of_an_image_that_is_only_a_module_is_on_disk_and_goes_with_its_pod() {
+    let mut scene = Scene::new(|_| {}).await;
+    scene.begin().await;
+    scene.status("ready", is_ready).await;
+    let config = std::fs::read(scene.dir.path().join("run/bundles/uid-1/app_0/config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let root = scene.dir.path().join("root/pods/uid-1/containers/app/0/rootfs");
+    assert_eq!(config["root"]["path"], root.to_str().unwrap());
+    assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0, "it is there, and empty");
+    scene.delete(0);
+    scene.told("deleted", |told| told.deletes == 1).await;
+    scene.gone().await;
+    assert!(!root.exists());
+}
+
+#[tokio::test]
 async fn a_deleted_pod_is_asked_to_stop_and_leaves_nothing_behind() {
     let mut scene = Scene::new(|_| {}).await;
     scene.begin().await;

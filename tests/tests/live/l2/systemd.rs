@@ -28,6 +28,8 @@ struct Systemd {
 
 impl Systemd {
     fn start(scene: &Scene, node: &Node) -> Result<Self> {
+        let systemd = Path::new("/usr/lib/systemd/systemd");
+        ensure!(systemd.exists(), "there is no {}: install the distribution's systemd", systemd.display());
         let site = scene.cluster().site();
         let units = node.root_dir().with_file_name("units");
         write_units(&units, node)?;
