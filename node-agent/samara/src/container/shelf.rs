@@ -239,7 +239,7 @@ mod tests {
         let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
         let error = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap_err().to_string();
         assert!(error.contains("samara rm web"), "{error}");
-        assert_eq!(shelf.list().unwrap(), [first.clone()]);
+        assert_eq!(shelf.list().unwrap(), std::slice::from_ref(&first));
         shelf.remove(&first).unwrap();
         shelf.remove(&first).unwrap();
         let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap();

@@ -125,7 +125,8 @@ mod tests {
     fn each_want_is_one_line_that_says_what_to_do() {
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         use Verdict::{Fail, Warn};
-        let table: [(&dyn Fn(&mut Facts), Verdict, &str); 12] = [
+        type Change<'a> = &'a dyn Fn(&mut Facts);
+        let table: [(Change<'_>, Verdict, &str); 12] = [
             (&|facts| facts.root = false, Fail, "sudo samara"),
             (&|facts| facts.cgroup = None, Fail, "mount cgroup2"),
             (&|facts| facts.missing_controllers = words(&["memory"]), Warn, "without memory"),

@@ -63,6 +63,10 @@ pub(crate) fn report(path: &Path) -> Result<Report> {
 }
 
 /// Pure.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "thirty kinds of sections, of which six say something of the outside"
+)]
 pub(crate) fn face(bytes: &[u8]) -> Result<Face> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let (mut component, mut depth) = (false, 0_u32);

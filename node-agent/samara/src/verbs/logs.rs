@@ -98,7 +98,10 @@ fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out)
     for line in last {
         out.line(&line)?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         // Asked before the file is read, so what was written last is read after that.
         let up = container.dir().exists() && container.status().is_ok_and(|status| status.is_up());
         match &mut current {
@@ -120,7 +123,6 @@ fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out)
         }
         std::thread::sleep(LOOKS_EVERY);
     }
-    Ok(())
 }
 
 /// The log that is written now.

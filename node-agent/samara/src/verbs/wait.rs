@@ -56,6 +56,9 @@ async fn end(place: &Place, container: &Container) -> Result<u8> {
 fn code(container: &Container) -> Result<u8> {
     match container.status()? {
         Status::Exited { ended: Some(ended) } => Ok(ended.exit_code),
-        status => Err(anyhow::Error::msg(status.word())).context("it did not end"),
+        status @ (Status::Created
+        | Status::Running { .. }
+        | Status::Restarting { .. }
+        | Status::Exited { ended: None }) => Err(anyhow::Error::msg(status.word())).context("it did not end"),
     }
 }
