@@ -11,6 +11,7 @@ use samara_runtime::{CodeCache, CompileError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
+use crate::front::hostfile;
 use crate::front::open::Rooted;
 use crate::front::outline::{Candidates, Wasm};
 
@@ -113,7 +114,7 @@ impl Codes {
 }
 
 fn open_host(path: &PathBuf, name: &str) -> Result<File, CodeError> {
-    match File::open(path) {
+    match hostfile::open(path) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_found(name)),
         Err(source) => Err(CodeError::Read { name: name.into(), source }),

@@ -1,11 +1,11 @@
 //! Reading a bundle's `config.json`.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io;
 
 use oci_spec::runtime::Spec;
 
 use super::error::TaskError;
+use super::hostfile;
 use samara_shim_client::bundle::Bundle;
 
 /// Far above what Kubernetes lets through; a larger file is a mistake or an attack.
@@ -14,11 +14,12 @@ const LARGEST: u64 = 16 << 20;
 /// Reads and checks the form.
 pub(crate) fn read(bundle: &Bundle) -> Result<Spec, TaskError> {
     let path = bundle.config();
-    let read = |source| TaskError::ReadConfig { path: path.clone(), source };
-    let mut bytes = Vec::new();
-    File::open(&path).map_err(read)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(read)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(TaskError::HugeConfig { path, limit: LARGEST });
-    }
+    let bytes = match hostfile::read(&path, LARGEST) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(TaskError::HugeConfig { path, limit: LARGEST });
+        }
+        Err(source) => return Err(TaskError::ReadConfig { path, source }),
+    };
     serde_json::from_slice(&bytes).map_err(|source| TaskError::ParseConfig { path, source })
 }

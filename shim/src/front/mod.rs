@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod fifo;
 mod forks;
+mod hostfile;
 mod log;
 mod logs;
 mod open;

@@ -18,7 +18,7 @@ use super::open::{self, Mounted, Named, Neighbour, Prepared, Rooted};
 use super::outline::{self, Host, Outline, ProcessOutline};
 use super::phase::{Phase, Step};
 use super::process::Process;
-use super::{config, terminal};
+use super::{config, hostfile, terminal};
 use crate::plan::Guest;
 use samara_shim_client::annotations;
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
@@ -410,10 +410,20 @@ fn make_cgroups(cgroup: &Cgroup, outline: &outline::CgroupOutline) -> Result<(),
     Ok(())
 }
 
+/// Of `resolv.conf` and `hosts`: far above what the kubelet writes.
+const LARGEST_NETWORK_FILE: u64 = 1 << 20;
+
 /// Name servers, search list and hosts from the files that the container sees.
 fn complete_network(spec: &Spec, guest: &mut Guest) {
     let (resolv_conf, hosts) = outline::network_files(spec);
-    let read = |path: &std::path::Path| fs::read_to_string(path).unwrap_or_default();
+    let read = |path: &std::path::Path| match hostfile::read(path, LARGEST_NETWORK_FILE) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a network file of the container is not read");
+            String::new()
+        }
+    };
     if guest.network.dns_servers.is_empty() {
         let path = resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into());
         outline::parse_resolv_conf(&read(&path), &mut guest.network);

@@ -1,6 +1,7 @@
 //! Bad input: told by name, and nothing is left of the attempt.
 
 use std::fs;
+use std::path::Path;
 
 use samara_shim_client::ShimError;
 use samara_shim_client::cgroup::Cgroups;
@@ -18,6 +19,27 @@ async fn refused(node: &Node, container: &Container) -> String {
     assert!(!cgroups.group(&container.cgroup).expect("path").exists(), "no cgroup is left");
     assert_eq!(fs::read_dir(node.front_dir().join("tasks")).expect("links").count(), 0);
     error.message().to_owned()
+}
+
+fn fifo(path: &Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("fifo");
+}
+
+#[tokio::test]
+async fn a_module_that_is_a_fifo_and_a_hosts_file_without_end_hold_nobody_up() {
+    let node = Node::start().await;
+    let mut container = node.container(&guests::trap());
+    let module = container.dir.join("module.fifo");
+    fifo(&module);
+    container.annotation("samara.dev/module", Some(&module.display().to_string()));
+    let message = refused(&node, &container).await;
+    assert!(message.contains("not a regular file"), "{message}");
+
+    let mut container = node.container(&guests::say(1, "done\n", 4));
+    let hosts = json!({"destination": "/etc/hosts", "type": "bind", "source": "/dev/zero", "options": ["bind", "ro"]});
+    container.config["mounts"] = json!([hosts]);
+    node.run(&container).await;
+    assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 4);
 }
 
 #[tokio::test]
@@ -40,6 +62,11 @@ async fn a_missing_huge_or_broken_configuration_is_named() {
     fs::File::create(&config).and_then(|file| file.set_len(17 << 20)).expect("huge");
     let error = create().await.expect_err("huge");
     assert!(error.message().contains("larger than 16777216 bytes"), "{error}");
+    fs::remove_file(&config).expect("removed");
+    fifo(&config);
+    let error = create().await.expect_err("would wait for ever");
+    assert!(error.message().contains("not a regular file"), "{error}");
+    fs::remove_file(&config).expect("removed");
 
     fs::write(&config, container.config.to_string()).expect("config.json");
     create().await.expect("the same id is free after all that");
