@@ -5,9 +5,11 @@
 //! Deaf ────────────▶ EndNow     Listening ────────▶ Draining ──▶ the guest ends by itself
 //!   └── run() of a guest that can drain ──▲
 //! ```
+//!
+//! Guests that can: `wasi:http` ones, and commands that import `samara:process/stop`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -31,9 +33,22 @@ pub enum StopAction {
 #[derive(Debug)]
 struct Shared {
     listening: Mutex<bool>,
-    /// The grace period, once asked.
-    asked: watch::Sender<Option<Duration>>,
+    asked: watch::Sender<Option<Asked>>,
     stdin_closed: watch::Sender<bool>,
+}
+
+/// That the guest was asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    at: Instant,
+    pub(crate) grace: Duration,
+}
+
+impl Asked {
+    /// What is left of the grace period.
+    pub(crate) fn left(self, now: Instant) -> Duration {
+        self.grace.saturating_sub(now.saturating_duration_since(self.at))
+    }
 }
 
 impl Stop {
@@ -48,8 +63,13 @@ impl Stop {
     }
 
     /// From now on the guest ends by itself when asked.
-    pub(crate) fn listen(&self) -> watch::Receiver<Option<Duration>> {
+    pub(crate) fn listen(&self) -> watch::Receiver<Option<Asked>> {
         *self.0.listening.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.asked()
+    }
+
+    /// Whether somebody has asked; by itself this does not make the guest one that listens.
+    pub(crate) fn asked(&self) -> watch::Receiver<Option<Asked>> {
         self.0.asked.subscribe()
     }
 
@@ -65,7 +85,8 @@ impl StopHandle {
         if !*listening {
             return StopAction::EndNow;
         }
-        self.0.asked.send_if_modified(|asked| asked.is_none().then(|| *asked = Some(grace)).is_some());
+        let now = Asked { at: Instant::now(), grace };
+        self.0.asked.send_if_modified(|asked| asked.is_none().then(|| *asked = Some(now)).is_some());
         StopAction::Draining
     }
 
@@ -92,6 +113,14 @@ mod tests {
         let asked = stop.listen();
         assert_eq!(handle.stop(Duration::from_secs(30)), StopAction::Draining);
         assert_eq!(handle.clone().stop(Duration::from_secs(1)), StopAction::Draining);
-        assert_eq!(*asked.borrow(), Some(Duration::from_secs(30)));
+        assert_eq!(asked.borrow().map(|asked| asked.grace), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn the_grace_period_runs_out_and_is_never_less_than_nothing() {
+        let at = Instant::now();
+        let asked = Asked { at, grace: Duration::from_secs(30) };
+        assert_eq!(asked.left(at + Duration::from_secs(10)), Duration::from_secs(20));
+        assert_eq!(asked.left(at + Duration::from_secs(31)), Duration::ZERO);
     }
 }

@@ -96,7 +96,8 @@ async fn native() {
 }
 
 fn guest(reuse: u32) {
-    let program = wasm::host().load(wasm::compiled(&wasm::component("server")).expect("it compiles")).expect("it loads");
+    let program =
+        wasm::host().load(wasm::compiled(&wasm::component("server")).expect("it compiles")).expect("it loads");
     let mut world = World::default();
     world.network.pod_ips = vec![Ipv4Addr::LOCALHOST.into()];
     world.http.port = 0;

@@ -1,9 +1,24 @@
 //! Whether this host has what wasm imports; if not, which import, and what we have that is like it.
 
 use super::inspect::{Refusal, Shape};
+use crate::guest::stop;
 
-/// Interfaces of components, without version: any 0.2 is as good as any other of the same name.
-const INTERFACES: [&str; 31] = [
+/// Interfaces of one version, and what a version must begin with to be served by it.
+struct Family {
+    version: &'static str,
+    like: &'static str,
+    interfaces: &'static [&'static str],
+}
+
+const FAMILIES: [Family; 3] = [
+    // Any 0.2 is as good as any other of the same name.
+    Family { version: "0.2.12", like: "0.2.", interfaces: &WASI },
+    // A draft is only like itself.
+    Family { version: "0.2.0-rc.1", like: "0.2.0-rc.1", interfaces: &["wasi:config/store"] },
+    Family { version: "0.1.0", like: "0.1.", interfaces: &[stop::INTERFACE] },
+];
+
+const WASI: [&str; 31] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -38,9 +53,6 @@ const INTERFACES: [&str; 31] = [
     "wasi:http/incoming-handler",
 ];
 
-/// The version of the interfaces above.
-const VERSION: &str = "0.2.12";
-
 /// Decides whether it could be linked. `known` are the imports a module may have.
 pub(super) fn check(shape: &Shape, known: &[(String, String)]) -> Result<(), Refusal> {
     match shape {
@@ -59,7 +71,7 @@ pub(super) fn check(shape: &Shape, known: &[(String, String)]) -> Result<(), Ref
 
 fn is_known(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    INTERFACES.contains(&interface) && version.starts_with("0.2.")
+    FAMILIES.iter().any(|family| family.interfaces.contains(&interface) && version.starts_with(family.like))
 }
 
 fn unknown_function(module: &str, name: &str, known: &[(String, String)]) -> Refusal {
@@ -71,7 +83,10 @@ fn unknown_function(module: &str, name: &str, known: &[(String, String)]) -> Ref
 
 fn unknown_interface(import: &str) -> Refusal {
     let interface = import.split('@').next().unwrap_or(import);
-    let nearest = closest(interface, INTERFACES).map(|nearest| format!("{nearest}@{VERSION}"));
+    let all = || FAMILIES.iter().flat_map(|family| family.interfaces.iter().map(|name| (*name, family.version)));
+    let nearest = closest(interface, all().map(|(name, _)| name))
+        .and_then(|nearest| all().find(|(name, _)| *name == nearest))
+        .map(|(name, version)| format!("{name}@{version}"));
     Refusal::UnknownImport { import: import.to_owned(), nearest }
 }
 
@@ -125,6 +140,14 @@ mod tests {
             "imports wasi:http/types@0.3.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)"
         );
         assert_eq!(check(&component("wasi:http/types@0.2.0"), &[]), Ok(()));
+        for known in ["wasi:config/store@0.2.0-rc.1", "samara:process/stop@0.1.0"] {
+            assert_eq!(check(&component(known), &[]), Ok(()), "{known}");
+        }
+        assert_eq!(
+            message(&component("wasi:config/store@0.2.0-draft")),
+            "imports wasi:config/store@0.2.0-draft, which this node does not have \
+             (the nearest it has is wasi:config/store@0.2.0-rc.1)"
+        );
         assert_eq!(
             message(&component("acme:db/sql@1.0.0")),
             "imports acme:db/sql@1.0.0, which this node does not have"

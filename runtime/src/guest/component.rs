@@ -1,16 +1,19 @@
 //! Components: the state and imports of every instance, and `wasi:cli/command`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::end::End;
 use super::memory::Share;
-use super::surroundings::{Local, Surroundings};
+use super::stop::{self, Notice, Noticing};
+use super::surroundings::{Local, Surroundings, Told};
 use crate::fs::{self, Root, RootedComponent};
 use crate::net::{self, Net, Networked};
 use crate::{Exit, Stop, World};
@@ -23,6 +26,10 @@ pub(crate) struct State {
     table: ResourceTable,
     root: Root,
     memory: Share,
+    notice: Notice,
+    told: Arc<Told>,
+    /// What `wasi:config/store` says: the environment.
+    config: Arc<WasiConfigVariables>,
 }
 
 /// Handles (files, streams, sockets, fields) one instance may hold at a time.
@@ -39,6 +46,9 @@ impl State {
             table,
             root: surroundings.root.clone(),
             memory: surroundings.budget.share(),
+            notice: surroundings.notice.clone(),
+            told: Arc::clone(&surroundings.told),
+            config: Arc::clone(&surroundings.config),
         }
     }
 
@@ -80,6 +90,12 @@ impl Networked for State {
     }
 }
 
+impl Noticing for State {
+    fn notice(&self) -> &Notice {
+        &self.notice
+    }
+}
+
 /// All that a component may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
@@ -88,12 +104,27 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     linker.allow_shadowing(true);
     fs::shadow_component(&mut linker)?;
     net::shadow(&mut linker)?;
+    shadow_environment(&mut linker)?;
+    stop::add_to_component(&mut linker)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut State| WasiConfig::from(&*state.config))?;
     Ok(linker)
 }
 
+/// Told when it is asked for, instead of copied into each instance: most requests of an http guest never ask.
+fn shadow_environment(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut environment = linker.instance("wasi:cli/environment@0.2.12")?;
+    environment.func_wrap("get-environment", |store, (): ()| Ok((store.data().told.env.clone(),)))?;
+    environment.func_wrap("get-arguments", |store, (): ()| Ok((store.data().told.args.clone(),)))?;
+    environment.func_wrap("initial-cwd", |store, (): ()| Ok((Some(store.data().told.cwd.clone()),)))
+}
+
 /// Runs `wasi:cli/run` to its end.
-pub(crate) fn run(command: &CommandPre<State>, engine: &Engine, world: World, stop: &Stop) -> Exit {
-    super::alone(world, stop, async |surroundings: &Surroundings| {
+pub(crate) fn run(command: &CommandPre<State>, engine: &Engine, world: World, asked: &Stop) -> Exit {
+    let component = command.instance_pre().component().component_type();
+    if component.imports(engine).any(|(name, _)| name.split('@').next() == Some(stop::INTERFACE)) {
+        asked.listen();
+    }
+    super::alone(world, asked, async |surroundings: &Surroundings| {
         let mut store = State::new(surroundings, &surroundings.local()).store(engine);
         let instance = command.instantiate_async(&mut store).await?;
         let result = instance.wasi_cli_run().call_run(&mut store).await?;

@@ -4,6 +4,7 @@ pub(crate) mod component;
 pub(crate) mod end;
 pub(crate) mod memory;
 pub(crate) mod module;
+pub(crate) mod stop;
 mod surroundings;
 
 pub(crate) use surroundings::{Local, Surroundings};

@@ -8,6 +8,7 @@ use wasmtime_wasi::{FsPerms, I32Exit};
 
 use super::end::End;
 use super::memory::Share;
+use super::stop::{self, Notice, Noticing};
 use super::surroundings::Surroundings;
 use crate::fs::{self, FileCalls, Root, RootedModule};
 use crate::{Exit, Stop, World};
@@ -17,14 +18,19 @@ pub(crate) struct State {
     wasi: WasiP1Ctx,
     root: Root,
     memory: Share,
+    notice: Notice,
 }
 
 impl State {
     fn new(surroundings: &Surroundings) -> wasmtime::Result<Self> {
+        let told = &surroundings.told;
+        let mut wasi = surroundings.wasi();
+        wasi.args(&told.args).envs(&told.env).initial_cwd(&told.cwd);
         Ok(Self {
-            wasi: surroundings.wasi().preopened_dir(&surroundings.root_path, "/", FsPerms::ReadWrite)?.build_p1(),
+            wasi: wasi.preopened_dir(&surroundings.root_path, "/", FsPerms::ReadWrite)?.build_p1(),
             root: surroundings.root.clone(),
             memory: surroundings.budget.share(),
+            notice: surroundings.notice.clone(),
         })
     }
 }
@@ -45,11 +51,18 @@ impl fmt::Debug for State {
     }
 }
 
+impl Noticing for State {
+    fn notice(&self) -> &Notice {
+        &self.notice
+    }
+}
+
 /// All that a module may import.
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     p1::add_to_linker_async(&mut linker, |state: &mut State| &mut state.wasi)?;
     fs::shadow_module(&mut linker)?;
+    stop::add_to_module(&mut linker)?;
     // wasmtime-wasi takes codes above 125 for a mistake; a process may end with any.
     linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |code: i32| -> wasmtime::Result<()> {
         Err(I32Exit(code).into())
@@ -67,8 +80,11 @@ pub(crate) fn imports(engine: &Engine, linker: &Linker<State>) -> wasmtime::Resu
 }
 
 /// Runs `_start` to its end.
-pub(crate) fn run(module: &InstancePre<State>, engine: &Engine, world: World, stop: &Stop) -> Exit {
-    super::alone(world, stop, async |surroundings: &Surroundings| {
+pub(crate) fn run(module: &InstancePre<State>, engine: &Engine, world: World, asked: &Stop) -> Exit {
+    if module.module().imports().any(|import| import.module() == stop::VERSIONED) {
+        asked.listen();
+    }
+    super::alone(world, asked, async |surroundings: &Surroundings| {
         let mut store = Store::new(engine, State::new(surroundings)?);
         store.limiter(|state| &mut state.memory);
         let instance = module.instantiate_async(&mut store).await?;

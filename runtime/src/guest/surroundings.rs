@@ -1,6 +1,7 @@
 //! The WASI context of each instance, made from the one world of the process.
 
 use rand::Rng as _;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +10,10 @@ use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::memory::Budget;
+use super::stop::Notice;
 use crate::fs::{FileCalls, Root};
 use crate::http::{Outbound, Trust};
 use crate::net::{Identity, Net, Use, hickory};
@@ -18,11 +21,8 @@ use crate::stdio::{Input, Sink};
 use crate::{Dns, OnListen, Stop, World};
 
 /// A [`World`] whose files are open and whose counters run: all instances of the process are made from it.
-#[derive(Debug)]
 pub(crate) struct Surroundings {
-    args: Vec<String>,
-    env: Vec<(String, String)>,
-    cwd: String,
+    pub(crate) told: Arc<Told>,
     pub(crate) root_path: std::path::PathBuf,
     files: FileCalls,
     pub(crate) root: Root,
@@ -34,6 +34,22 @@ pub(crate) struct Surroundings {
     dns: Dns,
     on_listen: Option<OnListen>,
     trust: Arc<Trust>,
+    pub(crate) notice: Notice,
+    pub(crate) config: Arc<WasiConfigVariables>,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("args", &self.told.args).finish_non_exhaustive()
+    }
+}
+
+/// What a guest is told of itself.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: String,
 }
 
 /// What all instances on one runtime share.
@@ -76,9 +92,9 @@ impl Surroundings {
             dns: world.network.dns,
             on_listen: world.on_listen,
             trust: Arc::new(Trust::new(root.clone(), &env)),
-            args: world.args,
-            env,
-            cwd,
+            notice: Notice::new(stop.asked()),
+            config: Arc::new(env.iter().cloned().collect()),
+            told: Arc::new(Told { args: world.args, env, cwd }),
             root,
             root_path: world.root,
             files,
@@ -98,15 +114,12 @@ impl Surroundings {
         Local { net: Net::new(Arc::clone(&self.identity), resolver, self.on_listen.clone()), outbound, seeds }
     }
 
-    /// The sandbox: `/` and its volumes, arguments, environment, streams, clocks, random numbers of the kernel. No
+    /// The sandbox: streams, clocks, random numbers of the kernel. No
     /// network beyond what the socket layer gives.
     pub(crate) fn wasi(&self) -> WasiCtxBuilder {
         let mut wasi = WasiCtxBuilder::new();
         let identity = Arc::clone(&self.identity);
         wasi.allow_blocking_current_thread(self.files == FileCalls::OnThread)
-            .args(&self.args)
-            .envs(&self.env)
-            .initial_cwd(&self.cwd)
             .stdin(self.stdin.clone())
             .stdout(self.stdout.clone())
             .stderr(self.stderr.clone())

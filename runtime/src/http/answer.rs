@@ -1,16 +1,19 @@
 //! One request's way through the guest, as the io thread sees it.
 
+use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt as _, StreamExt as _};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::bell::Bell;
 use super::exchange::{Asker, Promise, exchange};
 use super::queue::Queue;
 use super::request::{BodyLimits, RequestBody, TOO_LARGE};
@@ -73,8 +76,21 @@ impl Job {
     }
 
     /// What messages call it.
-    pub(super) fn name(&self) -> String {
-        format!("{} {}", self.request.method(), self.request.uri().path())
+    pub(super) fn name(&self) -> Name {
+        Name { method: self.request.method().clone(), uri: self.request.uri().clone() }
+    }
+}
+
+/// What messages call a request: its method and path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, self.uri.path())
     }
 }
 
@@ -114,12 +130,13 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     queue: &Queue,
     watch: &Watch,
+    bell: &Arc<Bell>,
     limits: RequestLimits,
 ) -> Response<AnswerBody> {
     if let Some(refusal) = refused(&request, limits.body.most) {
         return refusal.map(|inner| AnswerBody { inner, _asker: None });
     }
-    let (asker, promise) = exchange();
+    let (asker, promise) = exchange(bell);
     let request = request.map(|body| RequestBody::new(body, limits.body, promise.reply().clone()));
     if !queue.push(Job { request, promise }) {
         let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests are waiting");

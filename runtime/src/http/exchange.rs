@@ -16,19 +16,22 @@ use http::Response;
 use wasmtime_wasi_http::WasiBody;
 
 use super::answer::{failed, gathered};
+use super::bell::Bell;
 
-/// A new exchange: who asks, and who promises to answer.
-pub(super) fn exchange() -> (Asker, Promise) {
+/// A new exchange: who asks, and who promises to answer and rings the bell then.
+pub(super) fn exchange(bell: &Arc<Bell>) -> (Asker, Promise) {
     let shared = Arc::new(Shared {
         answer: Mutex::new(Answer::Awaited),
         answered: AtomicWaker::new(),
         gone: AtomicBool::new(false),
         left: AtomicWaker::new(),
+        bell: Arc::clone(bell),
     });
     (Asker(Arc::clone(&shared)), Promise(Reply(shared)))
 }
 
-struct Shared {
+/// What both ends share.
+pub(super) struct Shared {
     answer: Mutex<Answer>,
     /// The asker waits for the answer.
     answered: AtomicWaker,
@@ -36,6 +39,7 @@ struct Shared {
     gone: AtomicBool,
     /// The worker waits for that.
     left: AtomicWaker,
+    bell: Arc<Bell>,
 }
 
 enum Answer {
@@ -46,6 +50,11 @@ enum Answer {
 }
 
 impl Shared {
+    /// Wakes the asker.
+    pub(super) fn wake(&self) {
+        self.answered.wake();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,7 +113,7 @@ impl Reply {
             Answer::Held(response) => {
                 *answer = Answer::Released(gathered(response));
                 drop(answer);
-                self.0.answered.wake();
+                self.0.bell.ring(Arc::clone(&self.0));
             }
             other @ (Answer::Awaited | Answer::Released(_) | Answer::Taken) => *answer = other,
         }
@@ -147,13 +156,21 @@ mod tests {
     use crate::http::answer::plain;
     use http::StatusCode;
 
+    /// With somebody who listens to the bell.
+    fn begun() -> (Asker, Promise) {
+        let bell = Arc::new(Bell::default());
+        let exchange = exchange(&bell);
+        tokio::spawn(async move { bell.listen().await });
+        exchange
+    }
+
     fn ok() -> Response<WasiBody> {
         plain(StatusCode::OK, "ok")
     }
 
     #[tokio::test]
     async fn an_answer_is_held_until_it_is_released() {
-        let (asker, promise) = exchange();
+        let (asker, promise) = begun();
         let mut answer = std::pin::pin!(asker.answer());
         promise.reply().give(ok());
         assert!(futures::poll!(&mut answer).is_pending());
@@ -163,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_answer_counts() {
-        let (asker, promise) = exchange();
+        let (asker, promise) = begun();
         promise.reply().clone().give(ok());
         promise.reply().give(failed());
         drop(promise);
@@ -172,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_promise_is_a_failure_and_wakes_who_waits() {
-        let (asker, promise) = exchange();
+        let (asker, promise) = begun();
         let waiting = tokio::spawn(async move { asker.answer().await.status() });
         tokio::task::yield_now().await;
         drop(promise);
@@ -181,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_worker_hears_that_nobody_waits() {
-        let (asker, promise) = exchange();
+        let (asker, promise) = begun();
         let reply = promise.reply().clone();
         let waiting = tokio::spawn(async move { poll_fn(|context| reply.poll_abandoned(context)).await });
         tokio::task::yield_now().await;

@@ -11,6 +11,7 @@
 //! is answered 504. When every worker computes past the time limit the process ends ([`watch`]).
 
 mod answer;
+mod bell;
 mod dial;
 mod drain;
 mod exchange;

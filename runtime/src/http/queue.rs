@@ -26,15 +26,19 @@ struct State {
 impl Queue {
     /// Whether there was room.
     pub(super) fn push(&self, job: Job) -> bool {
-        {
+        let was_empty = {
             let mut state = self.lock();
             if state.closed || state.jobs.len() >= LONGEST {
                 return false;
             }
             state.jobs.push_back(job);
-        }
+            state.jobs.len() == 1
+        };
         // All of them: the one that waits longest may have begun to compute in another request, and would not look.
-        self.arrived.notify_waiters();
+        // If there was a job before this one, whoever waits has been told of it and has yet to look.
+        if was_empty {
+            self.arrived.notify_waiters();
+        }
         true
     }
 

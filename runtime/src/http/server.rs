@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::answer::{AnswerBody, RequestLimits, answer};
+use super::bell::Bell;
 use super::drain::Farewell;
 use super::listen::Listeners;
 use super::queue::Queue;
@@ -78,8 +79,12 @@ async fn run(proxy: ProxyPre<State>, host: &Host, world: World, stop: &Stop) -> 
     for worker in 0..workers {
         worker::start(Arc::clone(&guests), worker)?;
     }
+    let bell = Arc::new(Bell::default());
+    let listener = Arc::clone(&bell);
+    tokio::spawn(async move { listener.listen().await });
     let connections = Connections {
         guests: Arc::clone(&guests),
+        bell,
         limits: RequestLimits { body: BodyLimits { most: max_body, patience: client_timeout }, timeout },
         most: most.max(1),
         refusals: Arc::new(Semaphore::new(REFUSALS)),
@@ -94,7 +99,8 @@ async fn run(proxy: ProxyPre<State>, host: &Host, world: World, stop: &Stop) -> 
     let exit = tokio::select! {
         () = connections.serve(listeners, async {
             // The other end lives as long as `stop`.
-            asked.wait_for(Option::is_some).await.ok().and_then(|grace| *grace).unwrap_or_default()
+            let asked = asked.wait_for(Option::is_some).await.ok().and_then(|asked| *asked);
+            asked.map_or(Duration::ZERO, |asked| asked.grace)
         }) => Exit::default(),
         Some(exit) = ends.recv() => exit,
         requests = guests.watch.all_stuck(timeout) => stuck(&guests, &requests, timeout),
@@ -114,6 +120,7 @@ fn stuck(guests: &Guests, requests: &str, timeout: Duration) -> Exit {
 
 struct Connections {
     guests: Arc<Guests>,
+    bell: Arc<Bell>,
     limits: RequestLimits,
     /// Connections at a time.
     most: usize,
@@ -179,7 +186,8 @@ impl Connections {
     fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + use<> {
         let _ = stream.set_nodelay(true);
         let guests = Arc::clone(&self.guests);
-        let (limits, closing, draining) = (self.limits, self.closing.clone(), self.draining.clone());
+        let (bell, limits) = (Arc::clone(&self.bell), self.limits);
+        let (closing, draining) = (self.closing.clone(), self.draining.clone());
         async move {
             let opened = tokio::select! {
                 opened = Wire::open(stream, limits.body.patience) => opened,
@@ -188,7 +196,7 @@ impl Connections {
             let result = match opened {
                 Ok(None) => return,
                 Ok(Some((protocol, wire))) => {
-                    let serving = Serving { guests, limits, closing, goaway: draining.child_token() };
+                    let serving = Serving { guests, bell, limits, closing, goaway: draining.child_token() };
                     match protocol {
                         Protocol::Http1 => serving.http1(wire).await,
                         Protocol::Http2 => serving.http2(wire).await,
@@ -207,6 +215,7 @@ impl Connections {
 /// What one connection is served with.
 struct Serving {
     guests: Arc<Guests>,
+    bell: Arc<Bell>,
     limits: RequestLimits,
     closing: CancellationToken,
     /// No further request of this connection is taken.
@@ -258,7 +267,7 @@ impl Serving {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<AnswerBody>, Infallible> {
         let version = request.version();
-        let mut response = answer(request, &self.guests.queue, &self.guests.watch, self.limits).await;
+        let mut response = answer(request, &self.guests.queue, &self.guests.watch, &self.bell, self.limits).await;
         if self.closing.is_cancelled() {
             if version == Version::HTTP_2 {
                 self.goaway.cancel();

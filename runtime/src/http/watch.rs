@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::answer::Name;
+
 /// What each worker is doing.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -22,7 +24,7 @@ pub(super) struct Watch {
 struct Slot {
     /// Milliseconds since the start at which it began to compute, plus one; 0 while it does not.
     since: AtomicU64,
-    request: Mutex<String>,
+    request: Mutex<Option<Name>>,
 }
 
 impl Watch {
@@ -40,7 +42,7 @@ impl Watch {
     }
 
     /// Runs `guest` so that it is known when it computes, and for which request.
-    pub(super) async fn observe<T>(&self, worker: usize, request: &str, guest: impl Future<Output = T>) -> T {
+    pub(super) async fn observe<T>(&self, worker: usize, request: &Name, guest: impl Future<Output = T>) -> T {
         let slot = &self.slots[worker];
         let mut guest = std::pin::pin!(guest);
         std::future::poll_fn(|context: &mut Context<'_>| {
@@ -73,7 +75,8 @@ impl Watch {
         for slot in &self.slots {
             let since = slot.since.load(Ordering::Relaxed).checked_sub(1)?;
             youngest = youngest.min(Duration::from_millis(now.saturating_sub(since)));
-            requests.push(slot.request.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            let request = slot.request.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            requests.extend(request.map(|name| name.to_string()));
         }
         requests.dedup();
         Some(Stuck { age: youngest, requests: requests.join(", ") })
@@ -90,12 +93,8 @@ struct Stuck {
 }
 
 impl Slot {
-    fn begin(&self, now: u64, request: &str) {
-        let mut name = self.request.lock().unwrap_or_else(PoisonError::into_inner);
-        if *name != request {
-            name.clear();
-            name.push_str(request);
-        }
+    fn begin(&self, now: u64, request: &Name) {
+        *self.request.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.clone());
         self.since.store(now + 1, Ordering::Relaxed);
     }
 }
@@ -104,10 +103,14 @@ impl Slot {
 mod tests {
     use super::*;
 
+    fn get(path: &'static str) -> Name {
+        Name { method: http::Method::GET, uri: http::Uri::from_static(path) }
+    }
+
     #[tokio::test]
     async fn a_suspicion_with_a_free_worker_comes_to_nothing() {
         let watch = Watch::new(2);
-        watch.slots[0].begin(0, "GET /spin");
+        watch.slots[0].begin(0, &get("/spin"));
         watch.suspect();
         let mut stuck = std::pin::pin!(watch.all_stuck(Duration::ZERO));
         assert!(futures::poll!(&mut stuck).is_pending(), "the suspicion was looked into and dropped");
@@ -117,8 +120,8 @@ mod tests {
     #[tokio::test]
     async fn when_every_worker_computes_too_long_the_requests_are_named() {
         let watch = Watch::new(2);
-        watch.slots[0].begin(0, "GET /spin");
-        watch.slots[1].begin(0, "GET /other");
+        watch.slots[0].begin(0, &get("/spin"));
+        watch.slots[1].begin(0, &get("/other"));
         watch.suspect();
         assert_eq!(watch.all_stuck(Duration::from_millis(5)).await, "GET /spin, GET /other");
     }
@@ -126,7 +129,8 @@ mod tests {
     #[tokio::test]
     async fn a_guest_that_waits_is_not_computing() {
         let watch = Watch::new(1);
-        let waiting = watch.observe(0, "GET /wait", std::future::pending::<()>());
+        let name = get("/wait");
+        let waiting = watch.observe(0, &name, std::future::pending::<()>());
         let _ = tokio::time::timeout(Duration::from_millis(1), waiting).await;
         assert!(watch.youngest_computation().is_none());
     }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use wasmtime::Engine;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
-use super::answer::Job;
+use super::answer::{Job, Name};
 use super::exchange::Reply;
 use super::instance::Instance;
 use super::queue::Queue;
@@ -26,6 +26,8 @@ use crate::guest::{Local, Surroundings};
 
 /// An instance that waits for its next request is dropped after this long.
 const IDLE: Duration = Duration::from_secs(30);
+/// Requests begun one after the other before those that wait for something are looked at.
+const TURNS: u32 = 16;
 
 /// What all workers share.
 pub(super) struct Guests {
@@ -74,30 +76,44 @@ pub(super) fn start(guests: Arc<Guests>, number: usize) -> io::Result<()> {
 
 impl Worker {
     async fn work(self: Arc<Self>) {
-        while let Some(mut place) = self.place().await {
-            let job = loop {
-                let is_idle = place.instance.is_some();
-                tokio::select! {
-                    biased;
-                    job = self.guests.queue.pull() => break job,
-                    () = tokio::time::sleep(IDLE), if is_idle => {
-                        place.instance = None;
-                        self.kept().clear();
-                    }
-                }
-            };
-            let Some(job) = job else { return };
+        for turn in 1_u32.. {
+            let Some(mut place) = self.place().await else { return };
+            let Some(job) = self.next(&mut place).await else { return };
             if place.instance.is_none()
                 && let Some(kept) = self.kept().pop()
             {
                 place = kept;
             }
             let worker = Arc::clone(&self);
-            tokio::spawn(async move {
+            let mut request = Box::pin(async move {
                 let name = job.name();
                 let place = worker.guests.watch.observe(worker.number, &name, worker.attend(job, &name, place)).await;
                 worker.keep(place);
             });
+            // Most guests answer without waiting, and leave their instance to the next request.
+            let polled = poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
+            if polled.is_pending() {
+                tokio::spawn(request);
+            }
+            if turn % TURNS == 0 {
+                // To those that waited, and to the clock.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// The next request. An instance that waits for it too long is dropped.
+    async fn next(&self, place: &mut Place) -> Option<Job> {
+        loop {
+            let is_idle = place.instance.is_some();
+            tokio::select! {
+                biased;
+                job = self.guests.queue.pull() => return job,
+                () = tokio::time::sleep(IDLE), if is_idle => {
+                    place.instance = None;
+                    self.kept().clear();
+                }
+            }
         }
     }
 
@@ -123,7 +139,7 @@ impl Worker {
     }
 
     /// One request, until the guest returns or nobody wants its answer. The instance comes back if it may go on.
-    async fn attend(&self, job: Job, name: &str, place: Place) -> Place {
+    async fn attend(&self, job: Job, name: &Name, place: Place) -> Place {
         let Place { instance, room } = place;
         let Job { request, promise } = job;
         let reply = promise.reply();
@@ -183,7 +199,7 @@ impl Worker {
 
 impl Guests {
     /// A trap is the request's end. An exit and exhausted memory are the whole process's.
-    fn end(&self, name: &str, error: &wasmtime::Error) -> Option<Exit> {
+    fn end(&self, name: &Name, error: &wasmtime::Error) -> Option<Exit> {
         let end = End::of(error);
         match &end {
             End::Exited(_) | End::OutOfMemory(_) => {
@@ -194,7 +210,7 @@ impl Guests {
         }
     }
 
-    fn failure(&self, name: &str, text: &str) -> Option<Exit> {
+    fn failure(&self, name: &Name, text: &str) -> Option<Exit> {
         if let Err(error) = self.surroundings.stderr.write(format!("{name}: {text}\n").as_bytes()) {
             tracing::debug!(%error, "report a failed request on the guest's stderr");
         }

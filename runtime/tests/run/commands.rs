@@ -11,6 +11,7 @@ use crate::wasm;
 
 crate::trials![
     a_guest_sees_its_arguments_and_environment,
+    a_guests_configuration_is_its_environment,
     a_guests_exit_code_is_its_own_modulo_256,
     a_trap_is_134_with_a_backtrace_that_names_functions,
     standard_input_is_read_to_its_end,
@@ -30,6 +31,12 @@ fn a_guest_sees_its_arguments_and_environment() {
     for guest in Guest::probes(&["env", "NAME"]) {
         assert_eq!(guest.env("NAME", "välue with = and spaces").run().succeeded(), "välue with = and spaces\n");
     }
+}
+
+fn a_guests_configuration_is_its_environment() {
+    let guest = Guest::new(&wasm::component("configured")).args(&["NAME", "name", "other-key"]);
+    let ended = guest.env("NAME", "first").env("NAME", "last").env("other-key", "").run();
+    assert_eq!(ended.succeeded(), "last\n-\n\n2\n");
 }
 
 fn a_guests_exit_code_is_its_own_modulo_256() {

@@ -15,6 +15,7 @@ mod limits;
 mod namespace;
 mod network;
 mod outbound;
+mod stop;
 mod wasm;
 
 /// Makes a list of trials from functions; each is named by its own name.
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         limits::trials(),
         network::trials(),
         outbound::trials(),
+        stop::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

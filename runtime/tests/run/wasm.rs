@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 /// `cargo build` of the guests beside these tests.
 pub(crate) fn build() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/Cargo.toml");
-    for (target, packages) in [("wasm32-wasip1", &["-p", "probe"][..]), ("wasm32-wasip2", &[])] {
+    for (target, packages) in [("wasm32-wasip1", &["-p", "probe", "-p", "stopper"][..]), ("wasm32-wasip2", &[])] {
         let status = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--release", "--target", target])
             .args(packages)
