@@ -2,19 +2,22 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use containerd_shim_protos::api;
 use containerd_shim_protos::shim_async::TaskClient;
 use oci_spec::runtime::{LinuxResources, Process};
+use protobuf::Message as _;
 use protobuf::well_known_types::any::Any;
+use protobuf::well_known_types::struct_::ListValue;
 use protobuf::well_known_types::timestamp::Timestamp;
 use ttrpc::context::{Context, with_duration, with_timeout};
 
 use crate::cgroup::Stats;
 use crate::error::ShimError;
-use crate::metrics;
+use crate::{listening, metrics};
 
 /// Nothing the front does takes longer, compiling a module included; a longer silence is a broken front.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -181,6 +184,27 @@ impl Shim {
         let answer =
             self.client.wait(with_timeout(0), &request).await.map_err(|error| ShimError::of("wait", id, error))?;
         Ok(Exit { pid: 0, code: answer.exit_status, exited_at_nanos: nanos(&answer.exited_at) })
+    }
+
+    /// Waits until the container's guest listens on a socket, however long that takes, and gives the addresses on which it
+    /// has listened so far (as it bound them, so `0.0.0.0` is possible). At once if it listens already; also for a
+    /// container whose creation or start is still on the way. Cancel by dropping.
+    ///
+    /// # Errors
+    /// [`ShimError::FailedPrecondition`] when the container ends, or has ended, even if it listened before;
+    /// [`ShimError::NotFound`] for a container that is not known.
+    pub async fn listening(&self, id: &str) -> Result<Vec<SocketAddr>, ShimError> {
+        let mut request = api::WaitRequest::new();
+        request.set_id(id.into());
+        let failed = |error| ShimError::of("listening", id, error);
+        let other = |message: String| ShimError::Other { operation: "listening", id: id.into(), message };
+        let mut call = ttrpc::Request::new();
+        call.set_service(listening::SERVICE.into());
+        call.set_method(listening::METHOD.into());
+        call.set_payload(request.write_to_bytes().map_err(|error| other(error.to_string()))?);
+        let answer = self.connection.request(call).await.map_err(failed)?;
+        let list = ListValue::parse_from_bytes(&answer.payload).map_err(|error| other(error.to_string()))?;
+        listening::from_proto(&list).map_err(|error| other(error.to_string()))
     }
 
     /// What the process is doing.

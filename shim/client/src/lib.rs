@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod client;
 pub mod error;
 pub mod front;
+pub mod listening;
 pub mod metrics;
 pub mod output;
 pub mod process;

@@ -106,7 +106,7 @@ async fn adopt_process(
     let process = found(if ready { Phase::Created { pid } } else { Phase::Running { pid } }, cgroup);
     process.found(pidfd);
     match connected {
-        Ok((control, _, events)) => process.connected(control, events),
+        Ok((control, hello, events)) => process.connected(control, &hello, events),
         // It is ending, or it speaks another version: a later call will say.
         Err(error) => tracing::warn!(process = process.name(), error = super::error::chain(&error), "control thread"),
     }

@@ -23,6 +23,8 @@ pub enum TaskError {
     NoExec(String),
     #[error("process already finished")]
     Finished,
+    #[error("the process has ended, so it listens no more")]
+    ListensNoMore,
     #[error("task {0} already exists")]
     TaskExists(String),
     #[error("exec {0} already exists")]
@@ -76,7 +78,7 @@ impl TaskError {
         match self {
             Self::NoTask(_) | Self::NoExec(_) | Self::Finished => Code::NOT_FOUND,
             Self::TaskExists(_) | Self::ExecExists(_) => Code::ALREADY_EXISTS,
-            Self::Illegal(_) | Self::ContainerIs { .. } | Self::NoCgroup | Self::NoTerminal => {
+            Self::ListensNoMore | Self::Illegal(_) | Self::ContainerIs { .. } | Self::NoCgroup | Self::NoTerminal => {
                 Code::FAILED_PRECONDITION
             }
             Self::Id(_)

@@ -19,6 +19,7 @@ mod events;
 mod fifo;
 mod forks;
 mod hostfile;
+mod listening;
 mod log;
 mod logs;
 mod open;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::events::{Event, Events};
 use super::fifo;
 use super::phase::{IllegalStep, Phase, Step};
 use super::signals::{Meaning, meaning};
-use crate::container::control::{self, Control, ControlError, State, Stopping};
+use crate::container::control::{self, Control, ControlError, Hello, MOST_LISTENING, State, Stopping};
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
 use samara_shim_client::cgroup::Cgroup;
 
@@ -30,6 +31,8 @@ pub(crate) struct Process {
     phase: watch::Sender<Phase>,
     held: Mutex<Held>,
     control: OnceCell<Arc<Control>>,
+    /// Where its guest listens or listened.
+    listening: watch::Sender<Vec<SocketAddr>>,
 }
 
 /// What keeps it ours.
@@ -65,7 +68,8 @@ impl Process {
         phase: Phase,
     ) -> Self {
         let (phase, _) = watch::channel(phase);
-        Self { bundle, record, cgroup, events, phase, held: Mutex::default(), control: OnceCell::new() }
+        let (listening, _) = watch::channel(Vec::new());
+        Self { bundle, record, cgroup, events, phase, held: Mutex::default(), control: OnceCell::new(), listening }
     }
 
     /// Container id, and exec id behind a slash.
@@ -187,26 +191,54 @@ impl Process {
             for warning in &hello.warnings {
                 tracing::warn!(process = self.name(), warning, "set up with a difference");
             }
-            self.listen(events);
+            self.hear(&hello, events);
             Ok::<_, TaskError>(Arc::new(control))
         };
         self.control.get_or_try_init(connect).await.cloned()
     }
 
     /// A connection that was made while it was adopted.
-    pub(crate) fn connected(&self, control: Control, events: mpsc::UnboundedReceiver<control::Event>) {
+    pub(crate) fn connected(&self, control: Control, hello: &Hello, events: mpsc::UnboundedReceiver<control::Event>) {
         if self.control.set(Arc::new(control)).is_ok() {
-            self.listen(events);
+            self.hear(hello, events);
         }
     }
 
-    fn listen(&self, mut events: mpsc::UnboundedReceiver<control::Event>) {
+    fn hear(&self, hello: &Hello, mut events: mpsc::UnboundedReceiver<control::Event>) {
         let name = self.name();
+        let listening = self.listening.clone();
+        hello.listening.iter().for_each(|address| note(&listening, *address));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
                 tracing::debug!(process = name, ?event, "container");
+                if let control::Event::Listening { address } = event {
+                    note(&listening, address);
+                }
             }
         });
+    }
+
+    /// Waits until its guest listens. An error as soon as it has ended.
+    pub(crate) async fn listening(&self) -> Result<Vec<SocketAddr>, TaskError> {
+        let mut listening = self.listening.subscribe();
+        let listens = async {
+            // Before that there is nothing to hear, and who is frozen cannot answer.
+            self.reached(|phase| matches!(phase, Phase::Running { .. })).await;
+            match self.control().await {
+                Ok(_) => {}
+                // On its way out; the other branch will see it.
+                Err(_) if self.is_gone() => std::future::pending().await,
+                Err(error) => return Err(error),
+            }
+            let some = listening.wait_for(|addresses| !addresses.is_empty()).await;
+            // We hold the sender, so it does not close.
+            Ok(some.map(|addresses| addresses.clone()).unwrap_or_default())
+        };
+        tokio::select! {
+            biased;
+            ended = self.ended() => Err(ended.err().unwrap_or(TaskError::ListensNoMore)),
+            listens = listens => listens,
+        }
     }
 
     /// Lets its guest run, once it is created.
@@ -306,6 +338,17 @@ impl Process {
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a container says is what a guest says: more than it may say is not kept.
+fn note(listening: &watch::Sender<Vec<SocketAddr>>, address: SocketAddr) {
+    listening.send_if_modified(|addresses| {
+        let new = addresses.len() < MOST_LISTENING && !addresses.contains(&address);
+        if new {
+            addresses.push(address);
+        }
+        new
+    });
 }
 
 /// A control thread answers at once, unless its container is paused or the host is out of its depth.

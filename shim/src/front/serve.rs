@@ -23,7 +23,7 @@ use super::start::FAILED;
 use super::task::Tools;
 use super::tasks::Tasks;
 use super::upgrade::{self, Inherited};
-use super::{adopt, logs, orphan};
+use super::{adopt, listening, logs, orphan};
 use samara_runtime::CodeCache;
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
 use samara_shim_client::front::{CODE_DIR, socket};
@@ -127,7 +127,8 @@ async fn run(
     let changes = service.changes();
     let listener = held.listener.try_clone().map_err(io_error("listen in", &place.dir))?;
     let upgrades = upgrade::service((!by_containerd).then_some(asks));
-    let mut server = server(service, upgrades, listener).map_err(io_error("listen in", &place.dir))?;
+    let server = server(service, upgrades, listener).map_err(io_error("listen in", &place.dir))?;
+    let mut server = server.register_service(listening::service(Arc::clone(&tasks)));
     server.start().await?;
     announce(answer, &place.dir)?;
     loop {

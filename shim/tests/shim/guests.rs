@@ -114,3 +114,21 @@ pub(crate) fn counter(count: u32, stay: bool) -> Vec<u8> {
 pub(crate) fn trap() -> Vec<u8> {
     wasm(&module(r#"(func (export "_start") unreachable)"#))
 }
+
+/// Serves HTTP: listens, and gives no answer to anybody.
+pub(crate) fn server() -> Vec<u8> {
+    wasm(
+        r#"(component
+  (import "wasi:http/types@0.2.0" (instance $types
+    (export "incoming-request" (type (sub resource)))
+    (export "response-outparam" (type (sub resource)))))
+  (alias export $types "incoming-request" (type $request))
+  (alias export $types "response-outparam" (type $out))
+  (core module $module (func (export "handle") (param i32 i32)))
+  (core instance $instance (instantiate $module))
+  (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+    (canon lift (core func $instance "handle")))
+  (instance $handler (export "handle" (func $handle)))
+  (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#,
+    )
+}

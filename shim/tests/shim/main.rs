@@ -7,6 +7,7 @@ mod exec;
 mod guests;
 mod life;
 mod limits;
+mod listening;
 mod logs;
 mod node;
 mod refusals;

@@ -31,6 +31,9 @@ pub const VERSION: u32 = 1;
 /// Longest message in bytes.
 pub const MAX_MESSAGE: u32 = 64 << 10;
 
+/// Listening sockets of a guest that a front is told of: it may listen and close for ever.
+pub const MOST_LISTENING: usize = 64;
+
 /// First message of every connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

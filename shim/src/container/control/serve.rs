@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use samara_runtime::{StopAction, StopHandle};
 
-use super::{Command, Event, Hello, Message, Request, State, Stream, VERSION, frame};
+use super::{Command, Event, Hello, MOST_LISTENING, Message, Request, State, Stream, VERSION, frame};
 use crate::container::kernel;
 use crate::zygote::wire;
 
@@ -75,8 +75,7 @@ impl Life {
     /// For [`samara_runtime::OnListen`].
     pub(crate) fn listening(&self, address: SocketAddr) {
         let mut inner = self.lock();
-        // A guest may listen and close for ever; a front is told of the first ones.
-        if inner.listening.len() < 64 {
+        if inner.listening.len() < MOST_LISTENING {
             inner.listening.push(address);
             inner.tell(&Message::Event(Event::Listening { address }));
         }
