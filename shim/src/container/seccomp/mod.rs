@@ -3,18 +3,15 @@
 //! The kernel runs every filter and the strictest answer holds; of two errnos the later filter's. So a filter is a stack
 //! of programs, applied in order; the profile comes after Samara's own, for it may forbid what applying a filter takes.
 
-use std::collections::BTreeMap;
-
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
+use seccompiler::{BackendError, BpfProgram, SeccompAction};
 
 mod names;
 mod own;
 mod profile;
+mod tree;
 
 pub(super) use profile::ProfileError;
+use tree::compile;
 
 /// Compiled programs.
 #[derive(Debug)]
@@ -31,22 +28,11 @@ pub enum FilterError {
     Profile(#[from] ProfileError),
 }
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
 impl Filter {
-    /// Samara's own.
+    /// Samara's own: one program, so that it is applied once.
     pub(crate) fn own() -> Result<Self, FilterError> {
-        let mut allowed: Rules = own::ALLOWED.iter().copied().flatten().map(|number| (*number, Vec::new())).collect();
-        for (number, checks) in own::CHECKED {
-            let rules: Result<_, BackendError> = checks.iter().map(|check| rule(*check)).collect();
-            allowed.insert(*number, rules?);
-        }
         let eperm = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-        let enosys = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-        let absent: Rules = own::ABSENT.iter().map(|number| (*number, Vec::new())).collect();
-        // Let through here, so that the answer to them is the first program's.
-        allowed.extend(absent.clone());
-        Ok(Self(vec![compile(absent, SeccompAction::Allow, enosys)?, compile(allowed, eperm, SeccompAction::Allow)?]))
+        Ok(Self(vec![compile(&own::table()?, &eperm)?]))
     }
 
     /// Filters the calling thread and those it starts from now on, for ever.
@@ -56,20 +42,6 @@ impl Filter {
         }
         Ok(())
     }
-}
-
-fn rule(check: own::Check) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(
-        check.argument,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::MaskedEq(u64::from(check.mask)),
-        u64::from(check.value),
-    )?])
-}
-
-fn compile(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<BpfProgram, BackendError> {
-    let here = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, otherwise, matched, here)?.try_into()
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! keys, BPF, io_uring, modules, changing ids or capabilities, signals to others, and every call that is not listed.
 
 use libc::*;
+use seccompiler::{BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+use super::tree::{Table, Verdict};
 
 /// A condition on one argument's lower 32 bits.
 #[derive(Debug, Clone, Copy)]
@@ -13,12 +16,34 @@ pub(super) struct Check {
     pub(super) value: u32,
 }
 
+impl Check {
+    fn rule(self) -> Result<SeccompRule, BackendError> {
+        let operator = SeccompCmpOp::MaskedEq(u64::from(self.mask));
+        let condition = SeccompCondition::new(self.argument, SeccompCmpArgLen::Dword, operator, u64::from(self.value))?;
+        SeccompRule::new(vec![condition])
+    }
+}
+
 const fn equal(argument: u8, value: u32) -> Check {
     Check { argument, mask: u32::MAX, value }
 }
 
 const fn without(argument: u8, bits: i32) -> Check {
     Check { argument, mask: bits as u32, value: 0 }
+}
+
+/// All of it; what is not in it is refused with EPERM.
+pub(super) fn table() -> Result<Table, BackendError> {
+    let verdict = |then: SeccompAction| Verdict { rules: Vec::new(), then };
+    let enosys = SeccompAction::Errno(ENOSYS.cast_unsigned());
+    let mut table = Table::new();
+    table.extend(ALLOWED.iter().copied().flatten().map(|number| (*number, verdict(SeccompAction::Allow))));
+    table.extend(ABSENT.iter().map(|number| (*number, verdict(enosys.clone()))));
+    for (number, checks) in CHECKED {
+        let rules = checks.iter().map(|check| check.rule()).collect::<Result<_, _>>()?;
+        table.insert(*number, Verdict { rules, then: SeccompAction::Allow });
+    }
+    Ok(table)
 }
 
 /// Refused with EPERM unless listed here.

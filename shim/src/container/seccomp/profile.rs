@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall};
 use seccompiler::{BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use super::{Filter, FilterError, Rules, compile, names};
+use super::tree::{Table, Verdict, compile};
+use super::{Filter, FilterError, names};
 
 /// The profile asks for something that is not given.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +26,8 @@ impl Filter {
     /// as `libseccomp` does.
     pub(in crate::container) fn from_profile(profile: &LinuxSeccomp) -> Result<Self, FilterError> {
         let default = action(profile.default_action(), profile.default_errno_ret())?;
-        let mut by_action: BTreeMap<u32, (SeccompAction, Rules)> = BTreeMap::new();
-        let mut named = Rules::new();
+        let mut by_action: BTreeMap<u32, Table> = BTreeMap::new();
+        let mut named = Table::new();
         for syscall in profile.syscalls().iter().flatten() {
             let matched = action(syscall.action(), syscall.errno_ret())?;
             if matched == default {
@@ -34,34 +35,35 @@ impl Filter {
             }
             for number in syscall.names().iter().filter_map(|name| names::number(name)) {
                 let rule = rule(syscall)?;
-                add(&mut named, number, rule.clone());
+                add(&mut named, number, rule.clone(), &SeccompAction::Allow);
                 if matched != SeccompAction::Allow {
-                    let (_, rules) =
-                        by_action.entry(matched.clone().into()).or_insert_with(|| (matched.clone(), Rules::new()));
-                    add(rules, number, rule);
+                    add(by_action.entry(matched.clone().into()).or_default(), number, rule, &matched);
                 }
             }
         }
         let mut programs = Vec::new();
-        for (matched, rules) in by_action.into_values() {
-            programs.push(compile(rules, SeccompAction::Allow, matched)?);
+        for table in by_action.into_values() {
+            programs.push(compile(&table, &SeccompAction::Allow)?);
         }
         // Last, because it may refuse the call by which filters are applied.
         if default != SeccompAction::Allow {
-            programs.push(compile(named, default, SeccompAction::Allow)?);
+            programs.push(compile(&named, &default)?);
         }
         Ok(Self(programs))
     }
 }
 
 /// `None` matches whatever the arguments.
-fn add(rules: &mut Rules, number: i64, rule: Option<SeccompRule>) {
-    match (rules.get_mut(&number), rule) {
-        (None, rule) => drop(rules.insert(number, rule.into_iter().collect())),
+fn add(table: &mut Table, number: i64, rule: Option<SeccompRule>, then: &SeccompAction) {
+    let Some(verdict) = table.get_mut(&number) else {
+        table.insert(number, Verdict { rules: rule.into_iter().collect(), then: then.clone() });
+        return;
+    };
+    match (&mut verdict.rules, rule) {
         // An empty list means any arguments already.
-        (Some(there), Some(rule)) if !there.is_empty() => there.push(rule),
-        (Some(_), Some(_)) => {}
-        (Some(there), None) => there.clear(),
+        (there, Some(rule)) if !there.is_empty() => there.push(rule),
+        (_, Some(_)) => {}
+        (there, None) => there.clear(),
     }
 }
 
