@@ -45,7 +45,7 @@ pub(crate) struct Outline {
     pub(crate) hostname: Option<String>,
     pub(crate) cgroup: Option<CgroupOutline>,
     pub(crate) process: ProcessOutline,
-    /// Fields that are set and have no meaning for a guest, or none yet: told in the log.
+    /// Fields that are set and have no meaning for a guest: told in the log.
     pub(crate) ignored: Vec<&'static str>,
 }
 
@@ -101,6 +101,7 @@ impl Outline {
         host: &Host,
     ) -> Result<Self, OutlineError> {
         let process = spec.process().as_ref().ok_or(OutlineError::Missing("process"))?;
+        ignored::refuse(spec, process)?;
         let namespaces = namespaces::of(spec)?;
         Ok(Self {
             root: root::of(spec, bundle, rootfs)?,
@@ -111,7 +112,7 @@ impl Outline {
             namespaces,
             cgroup: cgroup::of(spec)?,
             process: ProcessOutline::of(spec, process, standard, host, wasm::first(spec, process)?)?,
-            ignored: ignored::of(spec, process),
+            ignored: ignored::of(spec),
         })
     }
 }

@@ -271,3 +271,24 @@ fn an_exec_has_its_own_process_and_the_containers_limits() {
     assert_eq!((outline.identity.uid, outline.guest.memory_limit), (5, Some(100)));
     assert_eq!(outline.guest.args, ["cat", "/x"]);
 }
+
+#[test]
+fn what_would_make_it_another_container_is_refused_by_name() {
+    let hook = json!({"createRuntime": [{"path": "/bin/true"}]});
+    let device = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
+    for (path, field, value) in [
+        ("hooks", "hooks", hook),
+        ("hooks", "hooks", json!({"prestart": [{"path": "/bin/true"}]})),
+        ("linux", "linux.devices", json!({"devices": device})),
+        ("linux", "linux.intelRdt", json!({"intelRdt": {"closID": "a"}})),
+        ("linux", "linux.personality", json!({"personality": {"domain": "LINUX32"}})),
+        ("process/ioPriority", "process.ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 7})),
+        ("process/scheduler", "process.scheduler", json!({"policy": "SCHED_FIFO"})),
+    ] {
+        assert_eq!(refused(with(path, value)), format!("config.json: {field} is not supported"));
+    }
+    for (path, nothing) in [("hooks", json!({})), ("hooks", json!({"poststop": []})), ("linux", json!({"devices": []}))]
+    {
+        assert!(decide(with(path, nothing), &[], &Standard::default()).is_ok(), "{path}");
+    }
+}
