@@ -104,7 +104,7 @@ fn memory_of(process: &Running, needle: &[u8]) -> bool {
             return false;
         }
         let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        memory.read_exact_at(&mut bytes, start).is_ok() && bytes.windows(needle.len()).any(|window| window == needle)
+        memory.read_exact_at(&mut bytes, start).is_ok() && memchr::memmem::find(&bytes, needle).is_some()
     })
 }
 
