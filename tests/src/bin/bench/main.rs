@@ -5,6 +5,7 @@ mod machine;
 mod pods;
 mod report;
 mod single;
+mod trace;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -80,6 +81,9 @@ async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> 
             let fired = pods::fire(&cluster, target, shot).await?;
             report.shot(target, shot, &fired);
             if target == Target::Samara {
+                if shot.every.is_some() {
+                    trace::of_starts(&node, fired.namespace(), &mut report)?;
+                }
                 footprint::per_pod(&cluster, &before, shot.pods, &mut report).await?;
                 footprint::of_an_idle_node(&cluster, &node, &mut report, &format!("with {} pods", shot.pods)).await?;
                 footprint::adoption(&cluster, &node, fired.namespace(), shot.pods, &mut report).await?;

@@ -10,6 +10,7 @@ use crate::pods::{Fired, Shot, Target};
 pub(crate) struct Report {
     shots: Vec<String>,
     processes: Vec<String>,
+    spans: Vec<String>,
     lines: Vec<String>,
     figures: Vec<(Target, Shot, Figure)>,
 }
@@ -25,7 +26,7 @@ struct Figure {
 impl Report {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { shots: Vec::new(), processes: Vec::new(), lines: Vec::new(), figures: Vec::new() }
+        Self { shots: Vec::new(), processes: Vec::new(), spans: Vec::new(), lines: Vec::new(), figures: Vec::new() }
     }
 
     /// A shot's latencies and rate.
@@ -44,6 +45,13 @@ impl Report {
         let row = format!("| {when} | {role} | {count} | {:.1} MiB | {share:.4} |", kibibytes(kib));
         println!("{row}");
         self.processes.push(row);
+    }
+
+    /// A part of one pod's start, and the median of that part over all pods; microseconds.
+    pub(crate) fn span(&mut self, phase: &str, at: u64, took: u64, of_all: u64) {
+        let row = format!("| {phase} | {at} | {took} | {of_all} |");
+        println!("{row}");
+        self.spans.push(row);
     }
 
     /// Memory of each pod.
@@ -97,6 +105,10 @@ impl Report {
         }
         text += "\n| when | process | count | PSS | CPUs |\n|---|---|---|---|---|\n";
         for row in &self.processes {
+            let _ = writeln!(text, "{row}");
+        }
+        text += "\n| span of the median pod | from, us | took, us | median of all, us |\n|---|---|---|---|\n";
+        for row in &self.spans {
             let _ = writeln!(text, "{row}");
         }
         text += "\n";
