@@ -34,12 +34,17 @@ for wasm in wasm32-wasip1 wasm32-wasip2; do
     esac
 done
 
+# What may be installed: the program that is looked for, and its package. The live suite restarts the agent as a unit of a
+# systemd of its own, which nothing but the test starts.
 PATH=$PATH:/usr/sbin:/sbin
-if ! command -v ip >/dev/null; then
-    command -v apt-get >/dev/null || missing "ip is missing: install the distribution's iproute2"
-    echo "installing iproute2"
+packages=
+command -v ip >/dev/null || packages="$packages iproute2"
+[ -x /usr/lib/systemd/systemd ] || packages="$packages systemd"
+if [ -n "$packages" ]; then
+    command -v apt-get >/dev/null || missing "these are missing: install the distribution's$packages"
+    echo "installing$packages"
     $root apt-get -qq update
-    $root apt-get -qq install -y --no-install-recommends iproute2 >/dev/null
+    $root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $packages >/dev/null
 fi
 
 first=

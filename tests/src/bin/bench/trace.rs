@@ -52,7 +52,8 @@ pub(crate) fn of_starts(node: &Node, namespace: &str, report: &mut Report) -> Re
     let mut spans: Vec<_> = median.spans.iter().collect();
     spans.sort_by_key(|span| span.at_us);
     for span in spans {
-        let of_all = phases.get(span.phase.as_str()).and_then(|all| all.get(all.len() / 2)).copied().unwrap_or_default();
+        let of_all =
+            phases.get(span.phase.as_str()).and_then(|all| all.get(all.len() / 2)).copied().unwrap_or_default();
         report.span(&span.phase, span.at_us, span.took_us, of_all);
     }
     report.line(format!(
