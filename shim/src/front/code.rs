@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -113,7 +113,7 @@ impl Codes {
     }
 }
 
-fn open_host(path: &PathBuf, name: &str) -> Result<File, CodeError> {
+fn open_host(path: &Path, name: &str) -> Result<File, CodeError> {
     match hostfile::open(path) {
         Ok(file) => Ok(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(not_found(name)),
@@ -193,7 +193,7 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     fn candidates(name: &str, paths: &[&str]) -> Candidates {
-        Candidates { name: name.into(), paths: paths.iter().map(PathBuf::from).collect() }
+        Candidates { name: name.into(), paths: paths.iter().map(std::path::PathBuf::from).collect() }
     }
 
     fn checked(bytes: &[u8]) -> String {
