@@ -51,7 +51,7 @@ pub(crate) struct RunArgs {
     /// Show a host directory or file, or a named volume, to the guest
     #[arg(short, long = "volume", value_name = "HOST|NAME:GUEST[:ro]")]
     pub(super) volume: Vec<String>,
-    /// The same in more words: type=bind|volume|tmpfs,source=...,target=...[,readonly]
+    /// The same in more words: type=bind|volume|tmpfs,source=...,target=... and readonly if wanted
     #[arg(long, value_name = "OPTIONS")]
     pub(super) mount: Vec<String>,
     /// Pass connections to a port of this machine on to the guest (GUEST alone: any free port)
@@ -72,7 +72,7 @@ pub(crate) struct RunArgs {
     /// Make the root file system read-only
     #[arg(long)]
     pub(super) read_only: bool,
-    /// When to start it again: no, on-failure[:TIMES], always, unless-stopped (with -d)
+    /// When to start it again: no, on-failure or on-failure:TIMES, always, unless-stopped (with -d)
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub(super) restart: RestartPolicy,
     /// Replace the image's entrypoint

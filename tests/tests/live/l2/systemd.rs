@@ -20,6 +20,8 @@ use crate::trial::tests;
 tests![a_restart_of_the_agents_systemd_unit_disturbs_no_pod];
 
 const UNIT: &str = "samara.service";
+/// What is in the command lines of a front and its zygote.
+const FRONT: [&str; 2] = [" front ", "zygote"];
 
 /// Its process 1 is a systemd with nothing but this unit; the pods are in its namespaces too.
 struct Systemd {
@@ -91,9 +93,14 @@ fn write_units(units: &Path, node: &Node) -> Result<()> {
 
 async fn a_restart_of_the_agents_systemd_unit_disturbs_no_pod(scene: &Scene) -> Result<()> {
     let node = own_node(scene, "united").await?;
+    // No front of the agent that was: the unit's own are to be shown. The first is made beside the joining.
+    until("the agent has a front and a zygote", PATIENCE, async || {
+        let there = FRONT.iter().all(|word| !processes(scene, &node, word).is_empty());
+        Ok(Seen::when(there, "not yet"))
+    })
+    .await?;
     node.stop_agent(PATIENCE)?;
-    // No front of the agent that was: the unit's own are to be shown.
-    for word in [" front ", "zygote"] {
+    for word in FRONT {
         kill_all(&processes(scene, &node, word))?;
     }
     fs::remove_dir_all(node.run_dir().join("fronts"))?;
