@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::fs::{Mode, OFlags, mkdirat};
 use rustix::mount::mount_bind;
 
 use super::directory;
@@ -71,8 +71,7 @@ fn bind_inner(root: &Path, target: &Path, path: &Path) -> io::Result<()> {
 
 /// Symlinks are followed inside the volume and never out of it.
 fn open(volume: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
-    let how = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    openat2(volume, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), how).map_err(|error| match error {
+    samara_inside::beneath(volume, path, OFlags::PATH).map_err(|error| match error {
         rustix::io::Errno::XDEV => io::ErrorKind::PermissionDenied.into(),
         other => other.into(),
     })

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat, symlinkat};
+use rustix::fs::{OFlags, fstat, readlinkat, symlinkat};
 
 use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::{FsPerms, OpenMode};
@@ -68,9 +68,7 @@ impl Root {
 
     /// Opens a file for our own reading, as the guest would find it.
     pub(crate) fn open_file(&self, path: &str) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&*self.dir, path, flags, Mode::empty(), inside)?.into())
+        Ok(samara_inside::in_root(&*self.dir, path, OFlags::RDONLY | OFlags::NONBLOCK)?.into())
     }
 
     /// Text of the symlink at a resolved path.
@@ -90,9 +88,7 @@ impl Root {
     fn parent<'a>(&self, resolved: &'a str) -> io::Result<(OwnedFd, &'a str)> {
         let resolved = resolved.trim_end_matches('/');
         let (parent, name) = resolved.rsplit_once('/').unwrap_or((".", resolved));
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let parent = openat2(&*self.dir, parent, flags, Mode::empty(), inside)?;
+        let parent = samara_inside::beneath(&*self.dir, parent, OFlags::PATH | OFlags::DIRECTORY)?;
         Ok((parent, name))
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat2, readlinkat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, readlinkat};
 use rustix::io::Errno;
 
 /// As many as the kernel follows.
@@ -117,16 +117,7 @@ fn make_one(parent: &OwnedFd, name: &OsString, file: bool) -> rustix::io::Result
 
 fn open(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let mut tries = 0;
-    loop {
-        match openat2(root, path, flags, Mode::empty(), resolve) {
-            // A rename elsewhere while `..` was followed.
-            Err(Errno::AGAIN | Errno::INTR) if tries < 100 => tries += 1,
-            other => return other,
-        }
-    }
+    samara_inside::in_root(root, path, flags | OFlags::PATH)
 }
 
 fn is_link(entry: &OwnedFd) -> rustix::io::Result<bool> {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 /// What an entry has beside its content.
@@ -22,9 +22,6 @@ pub(super) struct Attributes {
 /// Attribute by which overlay knows that a directory hides all below it.
 pub(crate) const OPAQUE: &str = "trusted.overlay.opaque";
 
-/// Links are followed as by a process whose root this is.
-const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
-const NO_LINKS: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
 /// The kernel's own bound.
 const MOST_LINKS: usize = 40;
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::CLOEXEC);
@@ -177,7 +174,7 @@ impl Tree {
             return Ok(Rc::clone(directory));
         }
         let joined = path.join(OsStr::new("/"));
-        let opened = rustix::fs::openat2(&self.root, joined, DIRECTORY, Mode::empty(), INSIDE);
+        let opened = samara_inside::in_root(&self.root, joined, DIRECTORY);
         let directory = Rc::new(match opened {
             Err(Errno::NOENT | Errno::NOTDIR) => self.make_path(path)?,
             other => other?,
@@ -234,7 +231,7 @@ impl Tree {
             return self.root.try_clone();
         }
         let joined = walked.join(OsStr::new("/"));
-        Ok(rustix::fs::openat2(&self.root, joined, DIRECTORY, Mode::empty(), NO_LINKS)?)
+        Ok(samara_inside::without_links(&self.root, joined, DIRECTORY)?)
     }
 
     /// Removes what stands in the way. A directory goes with all that is in it: the later entry counts.

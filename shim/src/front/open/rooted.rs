@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::OFlags;
 
 use super::Mounted;
 
@@ -33,13 +33,13 @@ impl Rooted<'_> {
 /// Opens a regular file below `root`, which is `/` to all links on the way. An empty path is `root` itself.
 pub(crate) fn open_in(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     // Not blocking: a fifo in an image must not hold up the front.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = if path.as_os_str().is_empty() {
         // A mounted file: there is nothing to resolve, and an O_PATH file is opened anew through /proc.
         let number = std::os::fd::AsRawFd::as_raw_fd(&root);
         File::open(format!("/proc/self/fd/{number}"))?
     } else {
-        openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?.into()
+        samara_inside::in_root(root, path, flags)?.into()
     };
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::from_raw_os_error(libc::EACCES)) }
 }
@@ -88,8 +88,14 @@ mod tests {
     #[test]
     fn a_fifo_in_an_image_does_not_hold_us_up() {
         let dir = tempfile::tempdir().expect("directory");
-        rustix::fs::mknodat(rustix::fs::CWD, dir.path().join("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0)
-            .expect("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.path().join("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("fifo");
         let fd = File::open(dir.path()).expect("root");
         assert!(open_in(fd.as_fd(), Path::new("/fifo")).is_err());
     }
