@@ -86,9 +86,13 @@ impl Codes {
         {
             return Ok(code);
         }
-        let mut file = open()?;
-        check(&mut file, name)?;
-        let copy = seal(&mut file, name)?;
+        let file = open()?;
+        let copy = aside(name, move |name| {
+            let mut file = file;
+            check(&mut file, name)?;
+            seal(&mut file, name)
+        });
+        let copy = copy.await?;
         if let Some(digest) = digest.filter(|digest| *digest != copy.digest) {
             let reason = format!("its digest is {} and not {digest}", copy.digest);
             return Err(CodeError::Compile { name: name.into(), source: CompileError::Refused(reason) });
@@ -111,6 +115,16 @@ impl Codes {
         let code = code.map_err(|source| CodeError::Compile { name: name.into(), source })?;
         Ok(code.into_fd())
     }
+}
+
+/// On a thread of its own: hundreds of megabytes would hold up every container of the front.
+async fn aside<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce(&str) -> Result<T, CodeError> + Send + 'static,
+) -> Result<T, CodeError> {
+    let named = name.to_owned();
+    let done = tokio::task::spawn_blocking(move || work(&named)).await;
+    done.unwrap_or_else(|panicked| Err(CodeError::Read { name: name.into(), source: io::Error::other(panicked) }))
 }
 
 fn open_host(path: &Path, name: &str) -> Result<File, CodeError> {
@@ -216,6 +230,30 @@ mod tests {
         let abc = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sealed.digest, abc);
         assert!(sealed.file.write_all(b"d").is_err());
+    }
+
+    #[tokio::test]
+    async fn others_are_served_while_a_large_program_is_copied() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("large.wasm");
+        std::fs::write(&path, b"\0asm").expect("written");
+        File::options().write(true).open(&path).and_then(|file| file.set_len(32 << 20)).expect("made long");
+        let codes = Codes::new(CodeCache::open(&dir.path().join("code")).expect("cache"));
+        let turns = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&turns);
+        let counting = tokio::spawn(async move {
+            loop {
+                counter.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        // Another digest: it is refused when all of it was read, and before it is compiled.
+        let wasm = Wasm::Module { path, digest: Some(format!("sha256:{}", "0".repeat(64))) };
+        let error = codes.ensure(&wasm, None).await.expect_err("another");
+        assert!(error.to_string().contains("its digest is"), "{error}");
+        counting.abort();
+        assert!(turns.load(Ordering::Relaxed) > 100, "nobody else was served");
     }
 
     #[test]
