@@ -17,7 +17,7 @@ use super::args::Publish;
 use super::code::{Codes, DEFAULT_CODE_DIR};
 use super::events::Events;
 use super::forks::{Forks, Living};
-use super::outline::Host;
+use super::outline::{Host, Master};
 use super::service::Service;
 use super::start::FAILED;
 use super::task::Tools;
@@ -104,7 +104,7 @@ async fn run(
     before: Vec<i32>,
     answer: &File,
 ) -> Result<(), ServeError> {
-    let by_containerd = publish.is_some();
+    let master = if publish.is_some() { Master::Containerd } else { Master::Agent };
     let events = match publish {
         Some(Publish { address, namespace }) if !address.is_empty() => Events::to_containerd(address, namespace),
         _ => Events::default(),
@@ -117,7 +117,7 @@ async fn run(
     orphan::reap_others(before, &children);
     let forks = Forks::run(&place.zygote(), living, children).map_err(ServeError::Zygote)?;
     let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-    let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus } };
+    let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus, master } };
     let tasks = Arc::new(Tasks::new(tools, &place.links(), adopted));
     tokio::spawn(logs::keep_small(Arc::clone(&tasks)));
 
@@ -126,7 +126,7 @@ async fn run(
     let service = Service::new(Arc::clone(&tasks), Arc::clone(&over));
     let changes = service.changes();
     let listener = held.listener.try_clone().map_err(io_error("listen in", &place.dir))?;
-    let upgrades = upgrade::service((!by_containerd).then_some(asks));
+    let upgrades = upgrade::service((master == Master::Agent).then_some(asks));
     let server = server(service, upgrades, listener).map_err(io_error("listen in", &place.dir))?;
     let mut server = server.register_service(listening::service(Arc::clone(&tasks)));
     server.start().await?;

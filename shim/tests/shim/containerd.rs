@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use containerd_shim_protos::api::{DeleteResponse, Empty, ForwardRequest, StateRequest};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::shim_async::{Events, create_events};
-use samara_shim_client::Shim;
+use samara_shim_client::{Shim, ShimError};
 use ttrpc::r#async::TtrpcContext;
 
 use crate::bundle::Container;
@@ -72,7 +72,7 @@ async fn containerd_starts_a_front_hears_events_and_deletes_after_its_death() {
         .register_service(create_events(Arc::new(heard.clone())));
     server.start().await.expect("events");
 
-    let container = Container::new(home, &guests::sleeper());
+    let container = Container::with_root(home, &[("/app", &guests::sleeper())]).args(&["/app"]);
     let request = container.request();
     let address = shim(home, &container, &events, "start").stdout;
     let address = String::from_utf8(address).expect("text");
@@ -100,6 +100,21 @@ async fn containerd_starts_a_front_hears_events_and_deletes_after_its_death() {
     assert!(!cgroup.exists());
     let again = shim(home, &container, &events, "delete").stdout;
     assert_eq!(DeleteResponse::parse_from_bytes(&again).expect("response").exit_status, 137, "twice is as once");
+}
+
+#[tokio::test]
+async fn a_container_of_containerds_cannot_have_a_file_of_the_host_for_its_code() {
+    let home = Home(tempfile::Builder::new().prefix("samara-shim-").tempdir().expect("directory").keep());
+    let home = home.0.as_path();
+    let container = Container::new(home, &guests::say(1, "secret", 0));
+    let request = container.request();
+    let address = shim(home, &container, Path::new(""), "start").stdout;
+    let address = String::from_utf8(address).expect("text");
+    let client = Shim::connect(Path::new(address.strip_prefix("unix://").expect("an address"))).await.expect("front");
+    let error = client.create(&request).await.expect_err("refused");
+    assert!(matches!(error, ShimError::InvalidArgument { .. }), "{error}");
+    assert!(error.to_string().contains("samara.dev/module is for the node agent's containers only"), "{error}");
+    assert!(container.records().is_empty());
 }
 
 #[test]

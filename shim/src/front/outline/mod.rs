@@ -5,6 +5,7 @@ mod cgroup;
 mod guest;
 mod identity;
 mod ignored;
+mod master;
 mod mounts;
 mod namespaces;
 mod resolv;
@@ -22,6 +23,7 @@ use samara_shim_client::output::{OutputError, OutputUri};
 
 pub(crate) use cgroup::CgroupOutline;
 pub(crate) use guest::{grace_period_seconds, network_files};
+pub(crate) use master::Master;
 pub(crate) use mounts::{Attributes, MountOutline, MountSource, Propagation};
 pub(crate) use namespaces::{Entry, NamespacesOutline};
 pub(crate) use resolv::{parse_hosts, parse_resolv_conf};
@@ -33,6 +35,8 @@ pub(crate) use wasm::{Candidates, Wasm};
 pub(crate) struct Host {
     /// Usable by a container without quota.
     pub(crate) cpus: u32,
+    /// Who writes the bundles.
+    pub(crate) master: Master,
 }
 
 /// A container, decided.
@@ -77,6 +81,8 @@ pub enum OutlineError {
     Missing(&'static str),
     #[error("config.json: {field}: {value:?} {reason}")]
     Value { field: String, value: String, reason: &'static str },
+    #[error("config.json: {0} is for the node agent's containers only")]
+    Agents(&'static str),
     #[error("config.json: {0} is not supported")]
     Unsupported(&'static str),
     #[error(transparent)]
@@ -101,6 +107,7 @@ impl Outline {
         host: &Host,
     ) -> Result<Self, OutlineError> {
         let process = spec.process().as_ref().ok_or(OutlineError::Missing("process"))?;
+        master::check(spec, host.master)?;
         ignored::refuse(spec, process)?;
         let namespaces = namespaces::of(spec)?;
         Ok(Self {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const HOST: Host = Host { cpus: 4 };
+const HOST: Host = Host { cpus: 4, master: Master::Agent };
 
 fn decide(config: Value, rootfs: &[RootMount], standard: &Standard) -> Result<Outline, OutlineError> {
     let spec: Spec = serde_json::from_value(config).expect("config.json");
@@ -290,5 +290,27 @@ fn what_would_make_it_another_container_is_refused_by_name() {
     for (path, nothing) in [("hooks", json!({})), ("hooks", json!({"poststop": []})), ("linux", json!({"devices": []}))]
     {
         assert!(decide(with(path, nothing), &[], &Standard::default()).is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn a_pod_of_containerds_cannot_name_what_is_the_agents_to_name() {
+    let host = Host { master: Master::Containerd, ..HOST };
+    let decide = |key: &str, value: &str| {
+        let spec: Spec = serde_json::from_value(with("annotations", json!({key: value}))).expect("config.json");
+        Outline::of(&spec, Path::new("/run/bundle"), &[], &Standard::default(), &host).map(drop)
+    };
+    for (key, value) in [
+        ("samara.dev/module", "/var/lib/other/secret.wasm"),
+        ("samara.dev/module-digest", &format!("sha256:{}", "a".repeat(64))),
+        ("samara.dev/pod-ips", "10.0.0.9"),
+        ("samara.dev/pod-loopback", "127.0.0.1"),
+        ("samara.dev/pod-resources", "{}"),
+    ] {
+        let error = decide(key, value).expect_err(key);
+        assert_eq!(error.to_string(), format!("config.json: {key} is for the node agent's containers only"));
+    }
+    for (key, value) in [("samara.dev/http-port", "80"), ("samara.dev/guest.http-reuse", "10"), ("other", "x")] {
+        assert_eq!(decide(key, value), Ok(()), "{key}");
     }
 }
