@@ -2,21 +2,21 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::sync::{OnceCell, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use super::error::TaskError;
 use super::events::{Event, Events};
 use super::fifo;
+use super::link::{Link, in_time};
 use super::phase::{IllegalStep, Phase, Step};
 use super::signals::{Meaning, meaning};
-use crate::container::control::{self, Control, ControlError, Hello, MOST_LISTENING, State, Stopping};
+use crate::container::control::{self, Command, Control, ControlError, Hello, MOST_LISTENING, State};
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
 use samara_shim_client::cgroup::Cgroup;
 
@@ -30,7 +30,7 @@ pub(crate) struct Process {
     events: Events,
     phase: watch::Sender<Phase>,
     held: Mutex<Held>,
-    control: OnceCell<Arc<Control>>,
+    link: Link,
     /// Where its guest listens or listened.
     listening: watch::Sender<Vec<SocketAddr>>,
 }
@@ -46,6 +46,9 @@ struct Held {
     log: Option<SharedLog>,
     fifos: Vec<OwnedFd>,
 }
+
+/// After a connection is lost: what has closed its files is reaped within this, and who lives is not asked more often.
+const LOST_FOR: Duration = Duration::from_secs(1);
 
 /// A log file that rotation replaces under its writer.
 pub(crate) type SharedLog = Arc<Mutex<File>>;
@@ -69,7 +72,7 @@ impl Process {
     ) -> Self {
         let (phase, _) = watch::channel(phase);
         let (listening, _) = watch::channel(Vec::new());
-        Self { bundle, record, cgroup, events, phase, held: Mutex::default(), control: OnceCell::new(), listening }
+        Self { bundle, record, cgroup, events, phase, held: Mutex::default(), link: Link::default(), listening }
     }
 
     /// Container id, and exec id behind a slash.
@@ -149,7 +152,7 @@ impl Process {
         let log = self.held().log.clone();
         match log {
             Some(log) => *log.lock().unwrap_or_else(PoisonError::into_inner) = file,
-            None => in_time(self.control().await?.output(stream, file.as_fd())).await?,
+            None => drop(self.command(Command::Output { stream }, &[file.as_fd()]).await?),
         }
         Ok(())
     }
@@ -184,27 +187,39 @@ impl Process {
         self.events.publish(Event::Exit { id, exec_id, record });
     }
 
-    /// The connection to its control thread, made at first use.
-    pub(crate) async fn control(&self) -> Result<Arc<Control>, TaskError> {
-        let connect = || async {
-            let (control, hello, events) = in_time(control::connect(self.bundle.dir())).await?;
+    /// The connection to its control thread.
+    async fn control(&self) -> Result<Arc<Control>, ControlError> {
+        let heard = |hello: &Hello, events| {
             for warning in &hello.warnings {
                 tracing::warn!(process = self.name(), warning, "set up with a difference");
             }
-            self.hear(&hello, events);
-            Ok::<_, TaskError>(Arc::new(control))
+            self.hear(hello, events);
         };
-        self.control.get_or_try_init(connect).await.cloned()
+        self.link.open(&self.bundle, heard).await
     }
 
-    /// A connection that was made while it was adopted.
-    pub(crate) fn connected(&self, control: Control, hello: &Hello, events: mpsc::UnboundedReceiver<control::Event>) {
-        if self.control.set(Arc::new(control)).is_ok() {
-            self.hear(hello, events);
+    /// Has a command carried out; over another connection, if the first is lost and the process is not.
+    async fn command(&self, command: Command, files: &[BorrowedFd<'_>]) -> Result<State, ControlError> {
+        let control = self.control().await?;
+        match in_time(control.command(command, files)).await {
+            Err(ControlError::Closed) if !self.is_gone() => {}
+            done => return done,
+        }
+        match self.control().await {
+            Ok(control) => in_time(control.command(command, files)).await,
+            // It is ending: its sockets are closed before anybody can see it.
+            Err(ControlError::Connect(_)) => Err(ControlError::Closed),
+            Err(error) => Err(error),
         }
     }
 
-    fn hear(&self, hello: &Hello, mut events: mpsc::UnboundedReceiver<control::Event>) {
+    /// A connection that was made while it was adopted.
+    pub(crate) fn connected(&self, control: Control, hello: &Hello, events: mpsc::Receiver<control::Event>) {
+        self.link.set(control);
+        self.hear(hello, events);
+    }
+
+    fn hear(&self, hello: &Hello, mut events: mpsc::Receiver<control::Event>) {
         let name = self.name();
         let listening = self.listening.clone();
         hello.listening.iter().for_each(|address| note(&listening, *address));
@@ -224,15 +239,24 @@ impl Process {
         let listens = async {
             // Before that there is nothing to hear, and who is frozen cannot answer.
             self.reached(|phase| matches!(phase, Phase::Running { .. })).await;
-            match self.control().await {
-                Ok(_) => {}
-                // On its way out; the other branch will see it.
-                Err(_) if self.is_gone() => std::future::pending().await,
-                Err(error) => return Err(error),
+            loop {
+                let control = match self.control().await {
+                    Ok(control) => control,
+                    // On its way out; the other branch will see it.
+                    Err(_) if self.is_gone() => std::future::pending().await,
+                    Err(error) => return Err(error.into()),
+                };
+                tokio::select! {
+                    // We hold the sender, so it does not close.
+                    _ = listening.wait_for(|addresses| !addresses.is_empty()) => {}
+                    () = control.closed() => {}
+                }
+                let addresses = listening.borrow().clone();
+                if !addresses.is_empty() {
+                    return Ok(addresses);
+                }
+                tokio::time::sleep(LOST_FOR).await;
             }
-            let some = listening.wait_for(|addresses| !addresses.is_empty()).await;
-            // We hold the sender, so it does not close.
-            Ok(some.map(|addresses| addresses.clone()).unwrap_or_default())
         };
         tokio::select! {
             biased;
@@ -252,8 +276,7 @@ impl Process {
         // Told before it can end, so that nobody hears of the end first.
         let (id, exec_id) = (self.record.id.clone(), self.record.exec_id.clone());
         self.events.publish(Event::Start { id, exec_id, pid });
-        let control = self.control().await?;
-        match in_time(control.start()).await {
+        match self.command(Command::Start, &[]).await {
             // A short guest ends before the answer is written.
             Ok(State::Ready | State::Running | State::Draining) | Err(ControlError::Closed) => {}
             Err(error) => return Err(error.into()),
@@ -288,7 +311,14 @@ impl Process {
             Ok(()) | Err(TaskError::Finished) => {}
             Err(error) => return Err(error),
         }
-        if let (Phase::Paused { .. }, Some(cgroup)) = (self.phase(), &self.cgroup) {
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        let is_held = match self.phase() {
+            Phase::Paused { .. } => true,
+            // Somebody else froze its cgroup before it came to be.
+            Phase::Creating => cgroup.is_frozen()?,
+            Phase::Added | Phase::Created { .. } | Phase::Running { .. } | Phase::Stopped(_) | Phase::Failed => false,
+        };
+        if is_held {
             // In v1 even this signal waits until it may run.
             cgroup.freeze(false)?;
         }
@@ -297,20 +327,19 @@ impl Process {
 
     /// Lets its guest read end of file.
     pub(crate) async fn close_stdin(&self) -> Result<(), TaskError> {
-        let control = self.control().await?;
-        Ok(in_time(control.close_stdin()).await?)
+        self.command(Command::CloseStdin, &[]).await?;
+        Ok(())
     }
 
     async fn stop(&self, signal: u8) -> Result<(), TaskError> {
-        let grace = Duration::from_secs(self.record.grace_period_seconds.into());
-        let control = match self.control().await {
-            Ok(control) => control,
+        let grace_millis = u64::from(self.record.grace_period_seconds) * 1000;
+        match self.command(Command::Stop { signal, grace_millis }, &[]).await {
+            Ok(state) => tracing::debug!(process = self.name(), ?state, "asked to stop"),
+            Err(ControlError::Closed) => tracing::debug!(process = self.name(), "stopped"),
             // It ended between the question and now.
-            Err(_) if self.is_gone() => return Err(TaskError::Finished),
-            Err(error) => return Err(error),
-        };
-        let stopping: Stopping = in_time(control.stop(signal, grace)).await?;
-        tracing::debug!(process = self.name(), ?stopping, "asked to stop");
+            Err(_) if tokio::time::timeout(LOST_FOR, self.ended()).await.is_ok() => return Err(TaskError::Finished),
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 
@@ -349,14 +378,4 @@ fn note(listening: &watch::Sender<Vec<SocketAddr>>, address: SocketAddr) {
         }
         new
     });
-}
-
-/// A control thread answers at once, unless its container is paused or the host is out of its depth.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-
-async fn in_time<T>(call: impl Future<Output = Result<T, ControlError>>) -> Result<T, ControlError> {
-    match tokio::time::timeout(ANSWERS_WITHIN, call).await {
-        Ok(done) => done,
-        Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-    }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec, Spec};
-use tokio::net::unix::pipe;
 
 use super::code::Codes;
 use super::error::TaskError;
@@ -18,7 +17,7 @@ use super::open::{self, Mounted, Named, Neighbour, Prepared, Rooted};
 use super::outline::{self, Host, Outline, ProcessOutline};
 use super::phase::{Phase, Step};
 use super::process::Process;
-use super::{config, hostfile, terminal};
+use super::{config, hostfile, status, terminal};
 use crate::plan::Guest;
 use samara_shim_client::annotations;
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
@@ -363,7 +362,7 @@ async fn fork(
     let (status, order) = order(process, &prepared).map_err(io_error("prepare", bundle))?;
     let order = Order { pid_namespace: prepared.pid_namespace, files: prepared.files, ..order };
     let pid = tools.forks.fork(process, order).await.map_err(TaskError::Fork)?;
-    let said = read_status(status).await.map_err(io_error("read the status of", bundle))?;
+    let said = status::read(status).await.map_err(io_error("read the status of", bundle))?;
     if !said.is_empty() {
         return Err(TaskError::SetUp(said));
     }
@@ -387,16 +386,6 @@ fn order(process: &Process, prepared: &Prepared) -> io::Result<(OwnedFd, Order)>
         files: Vec::new(),
     };
     Ok((read, order))
-}
-
-/// What the container says while it is set up; nothing is good news.
-async fn read_status(status: OwnedFd) -> io::Result<String> {
-    const LONGEST: u64 = 4096;
-    use tokio::io::AsyncReadExt as _;
-    rustix::io::ioctl_fionbio(&status, true)?;
-    let mut said = Vec::new();
-    pipe::Receiver::from_owned_fd(status)?.take(LONGEST).read_to_end(&mut said).await?;
-    Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }
 
 /// The pod's cgroup first: the container's limits must fit into it.

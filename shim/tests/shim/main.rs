@@ -10,6 +10,7 @@ mod limits;
 mod listening;
 mod logs;
 mod node;
+mod reconnect;
 mod refusals;
 mod terminal;
 mod upgrade;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-use super::{Command, Event, Hello, Message, Request, State, Stream, VERSION, frame};
+use super::hearing::Hearing;
+use super::{Command, Event, Hello, MOST_LISTENING, Message, Request, State, Stream, VERSION, frame};
 use crate::zygote::wire;
 
 /// File name of the socket in a bundle.
@@ -28,6 +29,8 @@ pub struct Control {
     waiting: Arc<Waiting>,
     next: AtomicU64,
     reader: AbortHandle,
+    /// Its sender goes with the reader.
+    open: watch::Receiver<()>,
 }
 
 /// A command that was not carried out.
@@ -46,15 +49,6 @@ pub enum ControlError {
     Refused(String),
 }
 
-/// What [`Control::stop`] led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopping {
-    /// The guest ends by itself within the grace period, or has to be killed.
-    Draining,
-    /// The process is gone, or is ending at this moment.
-    Ended,
-}
-
 /// Makes the socket of a bundle, replacing one that is there. The listener is for the container's plan.
 pub fn listen(bundle: &Path) -> io::Result<OwnedFd> {
     match std::fs::remove_file(bundle.join(SOCKET)) {
@@ -68,42 +62,60 @@ pub fn listen(bundle: &Path) -> io::Result<OwnedFd> {
 
 /// Connects to the container of a bundle.
 ///
-/// Events come until the channel closes, which it does when the process ends or another front takes over.
-pub async fn connect(bundle: &Path) -> Result<(Control, Hello, mpsc::UnboundedReceiver<Event>), ControlError> {
+/// Events come until the channel closes, which it does when the process ends or another front takes over. Those that
+/// nobody takes are lost.
+pub async fn connect(bundle: &Path) -> Result<(Control, Hello, mpsc::Receiver<Event>), ControlError> {
     let (_directory, path) = short(bundle).map_err(ControlError::Connect)?;
-    let stream = UnixStream::connect(path).await.map_err(ControlError::Connect)?;
-    let mut received = Vec::new();
-    let hello: Hello = next(&stream, &mut received).await?.ok_or(ControlError::Closed)?;
+    let stream = Arc::new(UnixStream::connect(path).await.map_err(ControlError::Connect)?);
+    let mut hearing = Hearing::new(Arc::clone(&stream));
+    let hello: Hello = hearing.next().await?.ok_or(ControlError::Closed)?;
     if hello.version != VERSION {
         return Err(ControlError::Version(hello.version));
     }
-    let (events, event_receiver) = mpsc::unbounded_channel();
-    let (stream, waiting) = (Arc::new(stream), Arc::new(Waiting::default()));
-    let reader = tokio::spawn(read(Arc::clone(&stream), received, Arc::clone(&waiting), events));
+    let (events, event_receiver) = mpsc::channel(MOST_EVENTS);
+    let (is_open, open) = watch::channel(());
+    let waiting = Arc::new(Waiting::default());
+    let read = read(hearing, Arc::clone(&waiting), events);
+    let reader = tokio::spawn(async move {
+        read.await;
+        drop(is_open);
+    });
     let control = Control {
         stream,
         sending: tokio::sync::Mutex::new(()),
         waiting,
         next: AtomicU64::new(1),
         reader: reader.abort_handle(),
+        open,
     };
     Ok((control, hello, event_receiver))
 }
 
+/// All that an honest container ever says: each socket of its guest, and the end.
+const MOST_EVENTS: usize = MOST_LISTENING + 1;
+
 impl Control {
+    /// Whether the connection has ended: the process has, or let us go, or another front has taken over.
+    pub fn is_closed(&self) -> bool {
+        self.open.has_changed().is_err()
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        let mut open = self.open.clone();
+        while open.changed().await.is_ok() {}
+    }
+
     /// Lets the guest begin.
     pub async fn start(&self) -> Result<State, ControlError> {
         self.command(Command::Start, &[]).await
     }
 
-    /// Asks the guest to end within `grace`; one that cannot ends now with 128 + `signal`.
-    pub async fn stop(&self, signal: u8, grace: Duration) -> Result<Stopping, ControlError> {
+    /// Asks the guest to end within `grace`. One that cannot ends now with 128 + `signal`, which shows as
+    /// [`ControlError::Closed`].
+    pub async fn stop(&self, signal: u8, grace: Duration) -> Result<State, ControlError> {
         let grace_millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        match self.command(Command::Stop { signal, grace_millis }, &[]).await {
-            Ok(_) => Ok(Stopping::Draining),
-            Err(ControlError::Closed) => Ok(Stopping::Ended),
-            Err(error) => Err(error),
-        }
+        self.command(Command::Stop { signal, grace_millis }, &[]).await
     }
 
     /// Puts `file` in the place of the one a stream is written to.
@@ -116,8 +128,9 @@ impl Control {
         self.command(Command::CloseStdin, &[]).await.map(drop)
     }
 
+    /// What the others do, by name.
     #[expect(clippy::wildcard_enum_match_arm, reason = "of the kinds of IO errors two mean that the other end is gone")]
-    async fn command(&self, command: Command, files: &[BorrowedFd<'_>]) -> Result<State, ControlError> {
+    pub(crate) async fn command(&self, command: Command, files: &[BorrowedFd<'_>]) -> Result<State, ControlError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let answer = self.waiting.enter(id)?;
         let sent = self.send(&frame::encode(&Request { id, command })?, files).await;
@@ -185,19 +198,14 @@ impl Waiting {
     }
 }
 
-async fn read(
-    stream: Arc<UnixStream>,
-    mut received: Vec<u8>,
-    waiting: Arc<Waiting>,
-    events: mpsc::UnboundedSender<Event>,
-) {
+async fn read(mut hearing: Hearing, waiting: Arc<Waiting>, events: mpsc::Sender<Event>) {
     loop {
-        let (id, answer) = match next(&stream, &mut received).await {
+        let (id, answer) = match hearing.next().await {
             Ok(Some(Message::Done { id, state })) => (id, Ok(state)),
             Ok(Some(Message::Refused { id, reason })) => (id, Err(reason)),
             Ok(Some(Message::Event(event))) => {
-                // Nobody has to listen to events.
-                let _ = events.send(event);
+                // Nobody has to listen to events, and who comes late finds them in the next greeting.
+                let _ = events.try_send(event);
                 continue;
             }
             Ok(None) => break,
@@ -212,22 +220,6 @@ async fn read(
         }
     }
     waiting.close();
-}
-
-async fn next<T: serde::de::DeserializeOwned>(stream: &UnixStream, received: &mut Vec<u8>) -> io::Result<Option<T>> {
-    loop {
-        if let Some(message) = frame::decode(received)? {
-            return Ok(Some(message));
-        }
-        stream.readable().await?;
-        match stream.try_read_buf(received) {
-            Ok(0) => return Ok(None),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// A path to the socket that fits into a socket address, whatever the length of the bundle's: by the number of an open

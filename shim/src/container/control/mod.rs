@@ -4,7 +4,7 @@
 //! Every message is a length (`u32`, little endian, at most [`MAX_MESSAGE`]) and JSON; a file descriptor travels beside
 //! the length. The container says [`Hello`] first. Commands carry a number that comes back in their answer; events have
 //! none and may stand between. A front that connects while another is connected replaces it, and learns from `Hello`
-//! what it missed.
+//! what it missed; so does one whose connection was lost. A container that says too much is heard slowly.
 //!
 //! ```text
 //! front  ◀─ hello{version, state, listening} ─ container
@@ -19,11 +19,13 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+mod allowance;
 mod client;
 mod frame;
+mod hearing;
 pub(crate) mod serve;
 
-pub use client::{Control, ControlError, Stopping, connect, listen};
+pub use client::{Control, ControlError, connect, listen};
 
 /// Spoken here.
 pub const VERSION: u32 = 1;
@@ -66,7 +68,7 @@ pub struct Request {
 }
 
 /// What a front may ask.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Command {
     /// Let the guest begin. Twice is once.
