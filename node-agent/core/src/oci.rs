@@ -17,7 +17,10 @@ use crate::env::{self, Environment};
 use crate::pod::is_host_network;
 use crate::resources;
 
+mod capabilities;
 mod identity;
+
+pub use capabilities::{UnknownCapability, capabilities};
 
 /// Everything that becomes the spec.
 #[derive(Debug, Clone)]
@@ -99,8 +102,8 @@ pub enum SpecError {
     UnknownUser { user: String },
     #[error("{field} is {value}: an id is 0 to 4294967294")]
     Id { field: &'static str, value: i64 },
-    #[error("unknown capability {0:?} in securityContext.capabilities")]
-    Capability(String),
+    #[error("{0} in securityContext.capabilities")]
+    Capability(#[from] UnknownCapability),
     #[error("no command specified")]
     NoCommand,
     #[error(transparent)]

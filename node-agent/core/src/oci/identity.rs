@@ -1,24 +1,12 @@
 //! Who the process is to the kernel: user, groups, capabilities, labels (kubelet: `kuberuntime/security_context.go`).
 
 use std::collections::HashSet;
-use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SELinuxOptions};
-use oci_spec::runtime::{Capability, LinuxCapabilities, User};
+use oci_spec::runtime::{LinuxCapabilities, User};
 
-use super::{Request, SpecError};
+use super::{Request, SpecError, capabilities};
 use crate::events::pod_text;
-
-/// What containers have when they say nothing: containerd's list, without what only host code could use (a guest
-/// makes no devices, raw sockets, identities or kernel audit records).
-const DEFAULT_CAPABILITIES: [Capability; 6] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::NetBindService,
-];
 
 pub(super) struct Identity {
     pub(super) user: User,
@@ -31,7 +19,11 @@ pub(super) fn identity(request: &Request<'_>, spec: &PodSpec) -> Result<Identity
     let pod = spec.security_context.as_ref();
     let own = request.container.security_context.as_ref();
     let user = user(request, spec)?;
-    let capabilities = capabilities(request, user.uid())?;
+    let asked = own.and_then(|context| context.capabilities.as_ref());
+    let list = |names: Option<&Vec<String>>| names.cloned().unwrap_or_default();
+    let (add, drop) =
+        (list(asked.and_then(|asked| asked.add.as_ref())), list(asked.and_then(|asked| asked.drop.as_ref())));
+    let capabilities = capabilities(&add, &drop, user.uid())?;
     let apparmor = own.and_then(|c| c.app_armor_profile.as_ref()).or(pod.and_then(|c| c.app_armor_profile.as_ref()));
     let selinux = own.and_then(|c| c.se_linux_options.as_ref()).or(pod.and_then(|c| c.se_linux_options.as_ref()));
     Ok(Identity {
@@ -137,89 +129,6 @@ fn id(field: &'static str, value: i64) -> Result<u32, SpecError> {
     // All ones means "no change" to the kernel.
     u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or(SpecError::Id { field, value })
 }
-
-/// The defaults, without what is dropped, with what is added. Only root has them in effect: without exec there is no way
-/// from the bounding set to the effective one.
-fn capabilities(request: &Request<'_>, uid: u32) -> Result<LinuxCapabilities, SpecError> {
-    let asked = request.container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
-    let list = |names: Option<&Vec<String>>| names.into_iter().flatten().cloned().collect::<Vec<_>>();
-    let drop = list(asked.and_then(|asked| asked.drop.as_ref()));
-    let add = list(asked.and_then(|asked| asked.add.as_ref()));
-    let all = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
-    let mut set: HashSet<Capability> = HashSet::new();
-    if all(&add) {
-        set.extend(DEFAULT_CAPABILITIES);
-        set.extend(ALL_CAPABILITIES.iter().filter_map(|name| Capability::from_str(name).ok()));
-    } else if !all(&drop) {
-        set.extend(DEFAULT_CAPABILITIES);
-    }
-    for name in add.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
-        set.insert(capability(name)?);
-    }
-    for name in drop.iter().filter(|name| !name.eq_ignore_ascii_case("ALL")) {
-        set.remove(&capability(name)?);
-    }
-    let effective = if uid == 0 { set.clone() } else { HashSet::new() };
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(Some(set))
-        .set_effective(Some(effective.clone()))
-        .set_permitted(Some(effective))
-        .set_inheritable(Some(HashSet::new()))
-        .set_ambient(Some(HashSet::new()));
-    Ok(capabilities)
-}
-
-fn capability(name: &str) -> Result<Capability, SpecError> {
-    let upper = name.to_uppercase();
-    let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    Capability::from_str(short).map_err(|_| SpecError::Capability(name.to_owned()))
-}
-
-/// What `ALL` adds.
-const ALL_CAPABILITIES: [&str; 41] = [
-    "AUDIT_CONTROL",
-    "AUDIT_READ",
-    "AUDIT_WRITE",
-    "BLOCK_SUSPEND",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "KILL",
-    "LEASE",
-    "LINUX_IMMUTABLE",
-    "MAC_ADMIN",
-    "MAC_OVERRIDE",
-    "MKNOD",
-    "NET_ADMIN",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_RAW",
-    "PERFMON",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYSLOG",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_CHROOT",
-    "SYS_MODULE",
-    "SYS_NICE",
-    "SYS_PACCT",
-    "SYS_PTRACE",
-    "SYS_RAWIO",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "WAKE_ALARM",
-];
 
 fn localhost_profile(profile: &AppArmorProfile) -> Option<String> {
     // RuntimeDefault and Unconfined: the process keeps the node's own confinement.

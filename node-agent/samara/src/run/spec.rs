@@ -1,14 +1,15 @@
 //! The OCI configuration of a planned container. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilities, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxNamespace,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
-    Mount as OciMount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxBuilder, LinuxCpuBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount as OciMount, MountBuilder, Process, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
+use samara_core::oci::capabilities;
 use samara_shim_client::annotations;
 
 use super::flag::mount::{Mount, Source};
@@ -23,16 +24,6 @@ use crate::supervise::ports;
 const HTTP_PORT: u16 = 8080;
 const MOST_PROCESSES: i64 = 1024;
 const CPU_PERIOD: u64 = 100_000;
-
-/// What a container has when nothing is said, as in a pod: nothing that only host code could use.
-const CAPABILITIES: [Capability; 6] = [
-    Capability::Chown,
-    Capability::DacOverride,
-    Capability::Fowner,
-    Capability::Fsetid,
-    Capability::Kill,
-    Capability::NetBindService,
-];
 
 /// The bundle's `config.json`.
 pub(super) fn spec(record: &Record, wanted: &Wanted, program: &Program, host: &Host) -> Result<Spec> {
@@ -73,23 +64,9 @@ fn process(record: &Record, wanted: &Wanted, program: &Program, hostname: &str) 
         .cwd(cwd)
         .terminal(record.terminal)
         .user(UserBuilder::default().uid(uid).gid(gid).build()?)
-        .capabilities(capabilities(uid))
+        .capabilities(capabilities(&[], &[], uid)?)
         .no_new_privileges(true)
         .build()?)
-}
-
-/// Only root has them in effect: a guest executes nothing, so there is no way from the bounding set to the effective one.
-fn capabilities(uid: u32) -> LinuxCapabilities {
-    let all: HashSet<Capability> = CAPABILITIES.into();
-    let effective = if uid == 0 { all.clone() } else { HashSet::new() };
-    let mut capabilities = LinuxCapabilities::default();
-    capabilities
-        .set_bounding(Some(all))
-        .set_effective(Some(effective.clone()))
-        .set_permitted(Some(effective))
-        .set_inheritable(Some(HashSet::new()))
-        .set_ambient(Some(HashSet::new()));
-    capabilities
 }
 
 fn notes(record: &Record, wanted: &Wanted, program: &Program, host: &Host) -> HashMap<String, String> {
