@@ -4,6 +4,7 @@ mod footprint;
 mod machine;
 mod pods;
 mod report;
+mod requests;
 mod single;
 mod trace;
 
@@ -18,8 +19,9 @@ use samara_tests::site::{self, Site};
 use samara_tests::{forward, host, samples};
 use serde_json::json;
 
-use pods::{Shot, Target};
+use pods::{Fired, Shot, Target};
 use report::Report;
+use requests::Requests;
 
 /// The figures of issue 3, section 4.
 #[derive(Debug, Parser)]
@@ -27,6 +29,9 @@ struct Args {
     /// Leave out the shots of 1,000 pods
     #[arg(long)]
     small: bool,
+    /// Only 100 pods at once, to compare two builds
+    #[arg(long)]
+    burst: bool,
 }
 
 fn main() -> ExitCode {
@@ -66,11 +71,21 @@ async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> 
     let node = Node::start(&cluster, &Options { config, ..Options::new("samara") }).await?;
     node.ready(&cluster).await?;
 
-    footprint::of_an_idle_node(&cluster, &node, &mut report, "idle").await?;
+    if !args.burst {
+        footprint::of_an_idle_node(&cluster, &node, &mut report, "idle").await?;
+    }
     pods::warm(&cluster, Target::Samara).await?;
     pods::warm(&cluster, Target::Kwok).await?;
+    let burst = Shot { pods: 100, every: None };
+    if args.burst {
+        for target in [Target::Kwok, Target::Samara, Target::Kwok, Target::Samara, Target::Kwok] {
+            let fired = shoot(&cluster, target, burst, &mut report).await?;
+            pods::clear(&cluster, &fired).await?;
+        }
+        return Ok(report);
+    }
     pods::first_of_an_image(&cluster, &mut report).await?;
-    let mut shots = vec![Shot { pods: 100, every: Some(Duration::from_millis(200)) }, Shot { pods: 100, every: None }];
+    let mut shots = vec![Shot { pods: 100, every: Some(Duration::from_millis(200)) }, burst];
     if !args.small {
         shots.push(Shot { pods: 1000, every: None });
     }
@@ -78,8 +93,7 @@ async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> 
         // The floor before and after, because a control plane grows slower with what it has seen.
         for target in [Target::Kwok, Target::Samara, Target::Kwok] {
             let before = machine::Memory::now(&cluster)?;
-            let fired = pods::fire(&cluster, target, shot).await?;
-            report.shot(target, shot, &fired);
+            let fired = shoot(&cluster, target, shot, &mut report).await?;
             if target == Target::Samara {
                 if shot.every.is_some() {
                     trace::of_starts(&node, fired.namespace(), &mut report)?;
@@ -93,6 +107,17 @@ async fn measure(args: &Args, site: Site, mut report: Report) -> Result<Report> 
     }
     report.line(format!("the binary {}: {} MiB", samara().display(), std::fs::metadata(samara())?.len() >> 20));
     Ok(report)
+}
+
+async fn shoot(cluster: &Cluster, target: Target, shot: Shot, report: &mut Report) -> Result<Fired> {
+    let asked = Requests::now(cluster).await?;
+    let before = machine::Cpu::now()?;
+    let fired = pods::fire(cluster, target, shot).await?;
+    let used = machine::Cpu::now()?.since(&before);
+    report.requests(target, shot, &Requests::now(cluster).await?.since(&asked, shot.pods));
+    report.shot(target, shot, &fired);
+    report.cpu(target, shot, &used);
+    Ok(fired)
 }
 
 async fn end_on_signal(site: Site) {

@@ -22,6 +22,8 @@ use crate::report::Report;
 
 /// Creates which are under way at once.
 const IN_FLIGHT: usize = 16;
+/// As many in one shot mean that something is wrong.
+const WATCHES: u32 = 20;
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Who runs the pods.
@@ -194,10 +196,10 @@ pub(crate) async fn fire(cluster: &Cluster, target: Target, shot: Shot) -> Resul
     while let Some(created) = creates.join_next().await {
         created?.context("create a pod")?;
     }
-    let ready = tokio::time::timeout(LIMIT, all_ready)
-        .await
-        .context("not all pods became Ready")?
-        .context("the watch ended")?;
+    let Ok(ready) = tokio::time::timeout(LIMIT, all_ready).await.context("not all pods became Ready")? else {
+        watching.await?.context("watch the pods")?;
+        bail!("the watch ended without an error");
+    };
     watching.abort();
     let last = ready.values().max().copied().unwrap_or(began);
     let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,25 +212,29 @@ pub(crate) async fn fire(cluster: &Cluster, target: Target, shot: Shot) -> Resul
 /// Notes when each pod is Ready, and tells when all are.
 async fn watch(
     api: Api<Pod>,
-    version: String,
+    mut version: String,
     count: usize,
     done: oneshot::Sender<HashMap<String, Instant>>,
 ) -> Result<()> {
     let mut ready = HashMap::new();
-    let mut events = pin!(api.watch(&WatchParams::default().timeout(290), &version).await?);
-    while let Some(event) = events.next().await {
-        let now = Instant::now();
-        let (WatchEvent::Modified(pod) | WatchEvent::Added(pod)) = event? else { continue };
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-        if conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")) {
-            ready.entry(pod.name_any()).or_insert(now);
-        }
-        if ready.len() == count {
-            done.send(ready).ok();
-            return Ok(());
+    // A server under load ends the watch of whoever is slow to read; as every client does, we go on where it ended.
+    for _ in 0..WATCHES {
+        let mut events = pin!(api.watch(&WatchParams::default().timeout(290), &version).await?);
+        while let Some(event) = events.next().await {
+            let now = Instant::now();
+            let (WatchEvent::Modified(pod) | WatchEvent::Added(pod)) = event? else { continue };
+            version = pod.resource_version().unwrap_or(version);
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+            if conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True")) {
+                ready.entry(pod.name_any()).or_insert(now);
+            }
+            if ready.len() == count {
+                done.send(ready).ok();
+                return Ok(());
+            }
         }
     }
-    bail!("the watch ended")
+    bail!("{WATCHES} watches ended")
 }
 
 /// Deletes the pods and waits until they are gone from API and node.

@@ -1,5 +1,6 @@
 //! The figures, as a page.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ pub(crate) struct Report {
     shots: Vec<String>,
     processes: Vec<String>,
     spans: Vec<String>,
+    cpu: Vec<String>,
+    requests: Vec<String>,
     lines: Vec<String>,
     figures: Vec<(Target, Shot, Figure)>,
 }
@@ -26,7 +29,15 @@ struct Figure {
 impl Report {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        Self { shots: Vec::new(), processes: Vec::new(), spans: Vec::new(), lines: Vec::new(), figures: Vec::new() }
+        Self {
+            shots: Vec::new(),
+            processes: Vec::new(),
+            spans: Vec::new(),
+            cpu: Vec::new(),
+            requests: Vec::new(),
+            lines: Vec::new(),
+            figures: Vec::new(),
+        }
     }
 
     /// A shot's latencies and rate.
@@ -45,6 +56,28 @@ impl Report {
         let row = format!("| {when} | {role} | {count} | {:.1} MiB | {share:.4} |", kibibytes(kib));
         println!("{row}");
         self.processes.push(row);
+    }
+
+    /// Who used the CPUs during a shot, for each pod, most first.
+    pub(crate) fn cpu(&mut self, target: Target, shot: Shot, used: &BTreeMap<String, Duration>) {
+        let pods = u32::try_from(shot.pods).unwrap_or(1).max(1);
+        let mut each: Vec<_> = used.iter().map(|(role, used)| (*used / pods, role)).collect();
+        each.sort_by(|one, other| other.cmp(one));
+        let sum: Duration = each.iter().map(|(used, _)| *used).sum();
+        let told = each.iter().filter(|(used, _)| used.as_micros() >= 20);
+        let told: Vec<_> = told.map(|(used, role)| format!("{role} {}", used.as_micros())).collect();
+        let row =
+            format!("| {} | {} {} | {} | {} |", target.name(), shot.pods, shot.how(), sum.as_micros(), told.join(", "));
+        println!("{row}");
+        self.cpu.push(row);
+    }
+
+    /// What was asked of the API server for each pod.
+    pub(crate) fn requests(&mut self, target: Target, shot: Shot, asked: &[(String, f64)]) {
+        let asked: Vec<_> = asked.iter().map(|(what, count)| format!("{what} {count:.2}")).collect();
+        let row = format!("| {} | {} {} | {} |", target.name(), shot.pods, shot.how(), asked.join(", "));
+        println!("{row}");
+        self.requests.push(row);
     }
 
     /// A part of one pod's start, and the median of that part over all pods; microseconds.
@@ -105,6 +138,14 @@ impl Report {
         }
         text += "\n| when | process | count | PSS | CPUs |\n|---|---|---|---|---|\n";
         for row in &self.processes {
+            let _ = writeln!(text, "{row}");
+        }
+        text += "\n| who | pods | CPU for each, us | of which |\n|---|---|---|---|\n";
+        for row in &self.cpu {
+            let _ = writeln!(text, "{row}");
+        }
+        text += "\n| who | pods | requests for each |\n|---|---|---|\n";
+        for row in &self.requests {
             let _ = writeln!(text, "{row}");
         }
         text += "\n| span of the median pod | from, us | took, us | median of all, us |\n|---|---|---|---|\n";
