@@ -1,4 +1,4 @@
-//! How a running guest is asked to end.
+//! How a running guest is asked to end, and what else may change for it while it runs.
 //!
 //! ```text
 //!            stop()                  stop()
@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+use crate::guest::memory::MemoryLimit;
 
 /// The guest's end of a stop request. Given to [`crate::Program::run`].
 #[derive(Debug)]
@@ -35,6 +37,7 @@ struct Shared {
     listening: Mutex<bool>,
     asked: watch::Sender<Option<Asked>>,
     stdin_closed: watch::Sender<bool>,
+    memory_limit: MemoryLimit,
 }
 
 /// That the guest was asked to end.
@@ -58,6 +61,7 @@ impl Stop {
             listening: Mutex::new(false),
             asked: watch::Sender::new(None),
             stdin_closed: watch::Sender::new(false),
+            memory_limit: MemoryLimit::default(),
         });
         (StopHandle(Arc::clone(&shared)), Stop(shared))
     }
@@ -75,6 +79,10 @@ impl Stop {
 
     pub(crate) fn stdin_closed(&self) -> watch::Receiver<bool> {
         self.0.stdin_closed.subscribe()
+    }
+
+    pub(crate) fn memory_limit(&self) -> MemoryLimit {
+        self.0.memory_limit.clone()
     }
 }
 
@@ -94,6 +102,12 @@ impl StopHandle {
     /// as a fifo opened for reading and writing.
     pub fn close_stdin(&self) {
         self.0.stdin_closed.send_replace(true);
+    }
+
+    /// From now on the guest may have so many bytes in place of [`crate::World::memory_limit`]; `None` is without limit.
+    /// What it has already is not taken away.
+    pub fn set_memory_limit(&self, limit: Option<u64>) {
+        self.0.memory_limit.set(limit);
     }
 }
 

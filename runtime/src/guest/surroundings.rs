@@ -101,7 +101,7 @@ impl Surroundings {
             stdin: Input::new(world.stdin, terminal, stop.stdin_closed()),
             stdout: Sink::new(world.stdout, terminal),
             stderr: Sink::new(world.stderr, terminal),
-            budget: Budget::new(world.memory_limit),
+            budget: Budget::new(world.memory_limit, stop.memory_limit()),
         })
     }
 

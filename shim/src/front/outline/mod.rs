@@ -3,8 +3,10 @@
 
 mod cgroup;
 mod guest;
+mod hooks;
 mod identity;
 mod ignored;
+mod kernel;
 mod master;
 mod mounts;
 mod namespaces;
@@ -12,6 +14,7 @@ mod resolv;
 mod root;
 mod wasm;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
@@ -23,6 +26,7 @@ use samara_shim_client::output::{OutputError, OutputUri};
 
 pub(crate) use cgroup::CgroupOutline;
 pub(crate) use guest::{grace_period_seconds, network_files};
+pub(crate) use hooks::{HookOutline, HooksOutline, of as hooks};
 pub(crate) use master::Master;
 pub(crate) use mounts::{Attributes, MountOutline, MountSource, Propagation};
 pub(crate) use namespaces::{Entry, NamespacesOutline};
@@ -47,6 +51,10 @@ pub(crate) struct Outline {
     pub(crate) mounts: Vec<MountOutline>,
     pub(crate) namespaces: NamespacesOutline,
     pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    /// Path below `/proc/sys` and value.
+    pub(crate) sysctls: BTreeMap<String, String>,
+    pub(crate) hooks: HooksOutline,
     pub(crate) cgroup: Option<CgroupOutline>,
     pub(crate) process: ProcessOutline,
     /// Fields that are set and have no meaning for a guest: told in the log.
@@ -108,14 +116,18 @@ impl Outline {
     ) -> Result<Self, OutlineError> {
         let process = spec.process().as_ref().ok_or(OutlineError::Missing("process"))?;
         master::check(spec, host.master)?;
-        ignored::refuse(spec, process)?;
         let namespaces = namespaces::of(spec)?;
+        let mounts = mounts::of(spec)?;
+        ignored::refuse(spec, &mounts)?;
         Ok(Self {
             root: root::of(spec, bundle, rootfs)?,
             read_only_root: spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
-            mounts: mounts::of(spec.mounts().as_deref().unwrap_or_default())?,
+            mounts,
             // Another's or the host's name is not ours to change.
             hostname: spec.hostname().clone().filter(|name| !name.is_empty() && namespaces.uts == Entry::New),
+            domainname: kernel::domainname(spec, &namespaces),
+            sysctls: kernel::sysctls(spec, &namespaces)?,
+            hooks: hooks::of(spec)?,
             namespaces,
             cgroup: cgroup::of(spec)?,
             process: ProcessOutline::of(spec, process, standard, host, wasm::first(spec, process)?)?,
@@ -131,6 +143,7 @@ impl ProcessOutline {
     }
 
     fn of(spec: &Spec, process: &Process, standard: &Standard, host: &Host, wasm: Wasm) -> Result<Self, OutlineError> {
+        ignored::refuse_in(process)?;
         Ok(Self {
             identity: identity::of(spec, process)?,
             guest: guest::of(spec, process, host)?,

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Spec};
 use serde::Serialize;
 
 use super::OutlineError;
@@ -57,16 +57,29 @@ pub(crate) struct Attributes {
     pub(crate) recursive: bool,
 }
 
-pub(super) fn of(mounts: &[Mount]) -> Result<Vec<MountOutline>, OutlineError> {
-    let decided = mounts.iter().map(|mount| {
+pub(super) fn of(spec: &Spec) -> Result<Vec<MountOutline>, OutlineError> {
+    let label = spec.linux().as_ref().and_then(|linux| linux.mount_label().as_deref()).unwrap_or_default();
+    let decided = spec.mounts().iter().flatten().map(|mount: &Mount| {
         if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
             return Err(OutlineError::Unsupported("mounts[].uidMappings"));
         }
         let options = mount.options().as_deref().unwrap_or_default();
         let typ = mount.typ().as_deref().unwrap_or_default();
-        decide(mount.destination(), typ, mount.source().as_deref(), options)
+        let outline = decide(mount.destination(), typ, mount.source().as_deref(), options)?;
+        Ok(outline.map(|outline| outline.labelled(label)))
     });
     decided.filter_map(Result::transpose).collect()
+}
+
+impl MountOutline {
+    /// `linux.mountLabel` is the SELinux context of what is made for the container; what is bound keeps its own, and its
+    /// root's was set by who made it.
+    fn labelled(mut self, label: &str) -> Self {
+        if let (MountSource::Tmpfs { options }, false) = (&mut self.source, label.is_empty()) {
+            options.push(("context".into(), label.into()));
+        }
+        self
+    }
 }
 
 /// `None`: a kernel interface that a guest neither has nor could use.
@@ -200,6 +213,22 @@ mod tests {
         let shm = one("/dev/shm", "tmpfs", "shm", &["nosuid", "mode=1777", "size=65536k"]);
         let options = vec![("mode".to_owned(), "1777".to_owned()), ("size".to_owned(), "65536k".to_owned())];
         assert_eq!(shm.map(|mount| mount.source), Some(MountSource::Tmpfs { options }));
+    }
+
+    #[test]
+    fn memory_volumes_have_the_mount_label_and_bound_ones_their_own() {
+        let spec = serde_json::json!({
+            "ociVersion": "1.2.0",
+            "linux": {"mountLabel": "system_u:object_r:container_file_t:s0:c1,c2"},
+            "mounts": [
+                {"destination": "/m", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/b", "type": "bind", "source": "/x"},
+            ],
+        });
+        let mounts = of(&serde_json::from_value(spec).expect("spec")).expect("decided");
+        let options = vec![("context".to_owned(), "system_u:object_r:container_file_t:s0:c1,c2".to_owned())];
+        assert_eq!(mounts[0].source, MountSource::Tmpfs { options });
+        assert!(matches!(mounts[1].source, MountSource::Bind { .. }));
     }
 
     #[test]

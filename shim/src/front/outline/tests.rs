@@ -99,6 +99,9 @@ fn a_pod_of_the_agent_is_decided_whole() {
         ],
         "namespaces": {"network": {"Join": "/run/netns/pods"}, "pid": "New", "uts": "New", "ipc": "New", "cgroup": "Host"},
         "hostname": "web-0",
+        "domainname": null,
+        "sysctls": {"net/ipv4/ip_unprivileged_port_start": "0"},
+        "hooks": {"created": [], "started": [], "deleted": []},
         "cgroup": {
             "path": "/kubepods/pod1/c1",
             "resources": {"memory": {"limit": 67108864}, "cpu": {"quota": 150000, "period": 100000}},
@@ -138,7 +141,7 @@ fn a_pod_of_the_agent_is_decided_whole() {
                 "terminal": false,
             },
         },
-        "ignored": ["linux.sysctl"],
+        "ignored": [],
     });
     assert_eq!(serde_json::to_value(&outline).expect("outline"), expected);
 }
@@ -274,22 +277,59 @@ fn an_exec_has_its_own_process_and_the_containers_limits() {
 
 #[test]
 fn what_would_make_it_another_container_is_refused_by_name() {
-    let hook = json!({"createRuntime": [{"path": "/bin/true"}]});
-    let device = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
     for (path, field, value) in [
-        ("hooks", "hooks", hook),
-        ("hooks", "hooks", json!({"prestart": [{"path": "/bin/true"}]})),
-        ("linux", "linux.devices", json!({"devices": device})),
         ("linux", "linux.intelRdt", json!({"intelRdt": {"closID": "a"}})),
         ("linux", "linux.personality", json!({"personality": {"domain": "LINUX32"}})),
+        ("linux", "linux.timeOffsets", json!({"timeOffsets": {"monotonic": {"secs": 1}}})),
+        ("linux", "linux.uidMappings", json!({"uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]})),
         ("process/ioPriority", "process.ioPriority", json!({"class": "IOPRIO_CLASS_IDLE", "priority": 7})),
         ("process/scheduler", "process.scheduler", json!({"policy": "SCHED_FIFO"})),
     ] {
         assert_eq!(refused(with(path, value)), format!("config.json: {field} is not supported"));
     }
-    for (path, nothing) in [("hooks", json!({})), ("hooks", json!({"poststop": []})), ("linux", json!({"devices": []}))]
-    {
-        assert!(decide(with(path, nothing), &[], &Standard::default()).is_ok(), "{path}");
+    let odd = with("linux", json!({"rootfsPropagation": "sideways"}));
+    assert_eq!(refused(odd), r#"config.json: linux.rootfsPropagation: "sideways" is no propagation"#);
+}
+
+#[test]
+fn an_exec_is_refused_what_a_first_process_is_refused() {
+    let spec: Spec = serde_json::from_value(minimal()).expect("config.json");
+    for (field, value) in [
+        ("scheduler", json!({"policy": "SCHED_BATCH"})),
+        ("ioPriority", json!({"class": "IOPRIO_CLASS_RT", "priority": 0})),
+        ("execCPUAffinity", json!({"initial": "0", "final": "0"})),
+    ] {
+        let mut process = json!({"args": ["cat"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+        process[field] = value;
+        let process: Process = serde_json::from_value(process).expect("process");
+        let error = ProcessOutline::exec(&spec, &process, &Standard::default(), &HOST).expect_err(field);
+        assert_eq!(error.to_string(), format!("config.json: process.{field} is not supported"));
+    }
+}
+
+#[test]
+fn what_privileged_pods_and_docker_ask_for_means_nothing_to_a_guest() {
+    let device = json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
+    let linux = json!({
+        "devices": device,
+        "maskedPaths": ["/proc/kcore", "/sys/firmware"],
+        "readonlyPaths": ["/proc/sys"],
+        "rootfsPropagation": "rslave",
+    });
+    let outline = decide(with("linux", linux), &[], &Standard::default()).expect("decided");
+    let fields = ["linux.devices", "linux.maskedPaths", "linux.readonlyPaths", "linux.rootfsPropagation"];
+    assert_eq!(outline.ignored, fields);
+}
+
+#[test]
+fn a_path_that_would_not_be_hidden_is_refused() {
+    let reason = "is no file of the kernel's, and would not be hidden";
+    for list in ["maskedPaths", "readonlyPaths"] {
+        for path in ["/etc/secret", "/proc/../etc", "/proc/bound/x", "/proc"] {
+            let mut config = with("linux", json!({list: [path]}));
+            config["mounts"] = json!([{"destination": "/proc/bound", "type": "bind", "source": "/proc"}]);
+            assert_eq!(refused(config), format!("config.json: linux.{list}: {path:?} {reason}"));
+        }
     }
 }
 
