@@ -39,6 +39,12 @@ pub struct ContainerPlan {
     pub namespaces: Namespaces,
     /// Set in a new UTS namespace.
     pub hostname: Option<String>,
+    /// Set in a new UTS namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Settings of its namespaces: path below `/proc/sys`, and value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
     /// The file system it sees. `None` for an exec, which joins the container's mount namespace and root.
     pub filesystem: Option<Filesystem>,
     /// Ids, capabilities, limits, filters.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::files::{FileError, Files};
@@ -24,6 +25,15 @@ pub enum NamespaceError {
     New(#[source] io::Error),
     #[error("set the host name {0:?}")]
     Hostname(String, #[source] io::Error),
+    #[error("set the domain name {0:?}")]
+    Domainname(String, #[source] io::Error),
+    #[error("set {path} to {value:?}")]
+    Sysctl {
+        path: String,
+        value: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("a host name needs a new uts namespace")]
     HostnameOfAnother,
     #[error("a root file system needs a new mount namespace, and a process without one has to join a container's")]
@@ -37,7 +47,7 @@ pub(super) fn enter(plan: &ContainerPlan, files: &Files) -> Result<(), Namespace
         (Some(_), Namespace::New) | (None, Namespace::Join(_)) => {}
         _ => return Err(NamespaceError::Mount),
     }
-    if plan.hostname.is_some() && wanted.uts != Namespace::New {
+    if (plan.hostname.is_some() || plan.domainname.is_some()) && wanted.uts != Namespace::New {
         return Err(NamespaceError::HostnameOfAnother);
     }
     if let Some(network) = wanted.network {
@@ -58,7 +68,18 @@ pub(super) fn enter(plan: &ContainerPlan, files: &Files) -> Result<(), Namespace
         rustix::system::sethostname(name.as_bytes())
             .map_err(|errno| NamespaceError::Hostname(name.clone(), errno.into()))?;
     }
-    Ok(())
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .map_err(|errno| NamespaceError::Domainname(name.clone(), errno.into()))?;
+    }
+    // Those of the namespaces in which this process is by now; its root is still the zygote's, which has a /proc.
+    plan.sysctls.iter().try_for_each(|(path, value)| {
+        let failed = |source| NamespaceError::Sysctl { path: path.clone(), value: value.clone(), source };
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(format!("/proc/sys/{path}"), flags, Mode::empty());
+        let file = file.map_err(|errno| failed(errno.into()))?;
+        rustix::io::write(&file, value.as_bytes()).map(drop).map_err(|errno| failed(errno.into()))
+    })
 }
 
 #[derive(Clone, Copy)]

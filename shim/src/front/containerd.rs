@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::args::{Containerd, Publish};
 use super::events::timestamp;
-use super::{config, orphan, start};
+use super::hooks::{State, run_all};
+use super::{config, orphan, outline, start};
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
 use samara_shim_client::cgroup::Cgroups;
 use samara_shim_client::front::{SHIM_NAME, socket};
@@ -64,7 +65,11 @@ pub(super) fn start(flags: &Containerd) -> Result<(), Failure> {
 /// `delete`: the front is dead, or never was. Ends what is left of one task and tells how it ended.
 pub(super) fn delete(flags: &Containerd) -> Result<(), Failure> {
     let bundle = bundle(flags)?;
+    let was_made = bundle.task_record()?.is_some();
     let record = end(&bundle)?;
+    if was_made {
+        run_last_hooks(&bundle, &flags.id);
+    }
     let dir = front_dir(&flags.namespace, &group(&bundle, &flags.id)?);
     remove_link(&dir, &flags.id)?;
     let response = DeleteResponse {
@@ -168,6 +173,15 @@ fn end(bundle: &Bundle) -> Result<ExitRecord, Failure> {
     });
     bundle.remove_records()?;
     Ok(record)
+}
+
+/// The deletion has happened: nothing is lost but what the hooks would have done.
+fn run_last_hooks(bundle: &Bundle, id: &str) {
+    let read = config::read(bundle).and_then(|spec| Ok((outline::hooks(&spec)?, spec)));
+    match read {
+        Ok((hooks, spec)) => run_all(&hooks.deleted, &State::new(&spec, bundle, id, "stopped", None)),
+        Err(error) => eprintln!("samara shim: hooks of {id}: {}", super::error::chain(&error)),
+    }
 }
 
 fn remove_cgroup(task: &TaskRecord) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ttrpc::{Code, get_status};
 
 use super::code::CodeError;
+use super::hooks::HookError;
 use super::open::OpenError;
 use super::outline::OutlineError;
 use super::phase::IllegalStep;
@@ -62,6 +63,8 @@ pub enum TaskError {
     SetUp(String),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
     #[error("the process has no terminal")]
     NoTerminal,
     #[error("{operation} {}", path.display())]
@@ -91,7 +94,9 @@ impl TaskError {
             | Self::Signal(_) => Code::INVALID_ARGUMENT,
             Self::Unsupported(_) => Code::UNIMPLEMENTED,
             Self::Open(OpenError::Unsupported(_)) => Code::UNIMPLEMENTED,
-            Self::Open(_) | Self::Cgroup(_) | Self::SetUp(_) | Self::Control(_) | Self::Io { .. } => Code::INTERNAL,
+            Self::Open(_) | Self::Cgroup(_) | Self::SetUp(_) | Self::Hook(_) | Self::Control(_) | Self::Io { .. } => {
+                Code::INTERNAL
+            }
             Self::Fork(_) | Self::Replaced => Code::UNAVAILABLE,
         }
     }

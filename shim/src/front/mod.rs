@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod fifo;
 mod forks;
+mod hooks;
 mod hostfile;
 mod link;
 mod listening;
@@ -47,6 +48,7 @@ use args::Command;
 
 pub use code::{CodeError, DEFAULT_CODE_DIR};
 pub use error::TaskError;
+pub use hooks::HookError;
 pub use open::OpenError;
 pub use outline::OutlineError;
 pub use phase::IllegalStep;

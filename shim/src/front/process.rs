@@ -325,6 +325,42 @@ impl Process {
         Ok(())
     }
 
+    /// Lets its guest have so many bytes of memory from now on. A paused one is told when it goes on.
+    pub(crate) async fn limit_memory(self: &Arc<Self>, limit: Option<u64>) -> Result<(), TaskError> {
+        let command = Command::Memory { limit };
+        match self.phase() {
+            Phase::Created { .. } | Phase::Running { .. } => {}
+            Phase::Paused { .. } => {
+                let paused = Arc::clone(self);
+                tokio::spawn(async move {
+                    paused.reached(|phase| !matches!(phase, Phase::Paused { .. })).await;
+                    match paused.command(command, &[]).await {
+                        Ok(_) => tracing::debug!(process = paused.name(), limit, "late memory limit"),
+                        Err(error) => {
+                            tracing::warn!(
+                                process = paused.name(),
+                                error = super::error::chain(&error),
+                                "memory limit"
+                            );
+                        }
+                    }
+                });
+                return Ok(());
+            }
+            // It will be made with the limit of its cgroup, or is over.
+            Phase::Added | Phase::Creating | Phase::Stopped(_) | Phase::Failed => return Ok(()),
+        }
+        match self.command(command, &[]).await {
+            Ok(_) => Ok(()),
+            // It has ended, or is of an older binary, which ends a connection that it does not understand.
+            Err(error @ ControlError::Closed) => {
+                tracing::warn!(process = self.name(), error = super::error::chain(&error), "memory limit");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Lets its guest read end of file.
     pub(crate) async fn close_stdin(&self) -> Result<(), TaskError> {
         self.command(Command::CloseStdin, &[]).await?;

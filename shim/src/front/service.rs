@@ -89,7 +89,7 @@ impl TaskApi for Service {
         let start = async move {
             let task = tasks.get(&request.id)?;
             if request.exec_id.is_empty() {
-                task.init.start().await
+                task.start().await
             } else {
                 task.start_exec(&tasks.tools, &request.exec_id).await
             }
@@ -179,7 +179,8 @@ impl TaskApi for Service {
 
     async fn update(&self, _: &TtrpcContext, request: api::UpdateTaskRequest) -> ttrpc::Result<api::Empty> {
         let resources = json("resources", request.resources.as_ref())?;
-        self.tasks.get(&request.id)?.update(&resources)?;
+        let task = self.tasks.get(&request.id)?;
+        self.whole(async move { task.update(&resources).await }).await?;
         Ok(api::Empty::new())
     }
 

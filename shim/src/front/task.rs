@@ -13,6 +13,7 @@ use super::code::Codes;
 use super::error::TaskError;
 use super::events::{Event, Events};
 use super::forks::{Forks, Order};
+use super::hooks::Hooks;
 use super::open::{self, Mounted, Named, Neighbour, Prepared, Rooted};
 use super::outline::{self, Host, Outline, ProcessOutline};
 use super::phase::{Phase, Step};
@@ -39,6 +40,7 @@ pub(crate) struct Tools {
 pub(crate) struct Task {
     pub(crate) init: Arc<Process>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
+    hooks: Hooks,
     /// Deletes come one at a time.
     pub(crate) deleting: tokio::sync::Mutex<()>,
 }
@@ -55,7 +57,7 @@ const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Task {
     pub(crate) fn new(init: Process) -> Self {
-        Self { init: Arc::new(init), execs: Mutex::default(), deleting: tokio::sync::Mutex::default() }
+        Self { init: Arc::new(init), execs: Mutex::default(), hooks: Hooks::default(), deleting: Default::default() }
     }
 
     pub(crate) fn bundle(&self) -> &Bundle {
@@ -83,9 +85,20 @@ impl Task {
             }
             Err(error) => {
                 self.give_up(&self.init).await;
+                if matches!(error, TaskError::Hook(_)) {
+                    // What the first of them began has to be undone.
+                    self.hooks.deleted(self.bundle(), &self.init.record.id).await;
+                }
                 Err(error)
             }
         }
+    }
+
+    /// Lets the first process run.
+    pub(crate) async fn start(&self) -> Result<i32, TaskError> {
+        let pid = self.init.start().await?;
+        self.hooks.started(self.bundle(), &self.init.record.id, pid).await;
+        Ok(pid)
     }
 
     async fn try_create(&self, tools: &Tools, spec: &Spec, rootfs: &[RootMount]) -> Result<i32, TaskError> {
@@ -96,6 +109,7 @@ impl Task {
         if !outline.ignored.is_empty() {
             tracing::debug!(task = init.name(), fields = ?outline.ignored, "config.json: ignored");
         }
+        self.hooks.know(std::mem::take(&mut outline.hooks));
         let mounted = Mounted::open(&outline)?;
         let code = tools.codes.ensure(&outline.process.wasm, Some(Rooted::Detached(&mounted))).await?;
         if let (Some(cgroup), Some(outline)) = (&init.cgroup, &outline.cgroup) {
@@ -107,6 +121,7 @@ impl Task {
         let terminal = outline.process.stdio.clone();
         let prepared = open::container(outline, mounted, init.cgroup.as_ref(), bundle, code, named)?;
         let pid = fork(tools, init, prepared, &terminal).await?;
+        self.hooks.created(spec, bundle, &init.record.id, pid).await?;
         init.step(Step::Created { pid })?;
         Ok(pid)
     }
@@ -168,6 +183,10 @@ impl Task {
         let spec = config::read(self.bundle())?;
         let mut outline = ProcessOutline::exec(&spec, &exec.spec, &standard(&process.record), &tools.host)?;
         complete_network(&spec, &mut outline.guest);
+        if let Some(cgroup) = &process.cgroup {
+            // It may have been changed since.
+            outline.guest.memory_limit = cgroup.memory_limit(outline.guest.memory_limit)?;
+        }
         let neighbour = Neighbour::new(pid);
         let root = neighbour.root()?;
         let code = {
@@ -236,6 +255,7 @@ impl Task {
             cgroup.remove().await?;
         }
         self.bundle().remove_records().map_err(io_error("remove the records of", self.bundle()))?;
+        self.hooks.deleted(self.bundle(), &self.init.record.id).await;
         Ok(record)
     }
 
@@ -263,8 +283,14 @@ impl Task {
         Ok(self.cgroup()?.stats()?)
     }
 
-    pub(crate) fn update(&self, resources: &LinuxResources) -> Result<(), TaskError> {
+    /// Changes the kernel's limits, and the guest's own memory counter with them.
+    pub(crate) async fn update(&self, resources: &LinuxResources) -> Result<(), TaskError> {
         self.cgroup()?.limit(resources)?;
+        if let Some(limit) = outline::memory_update(resources) {
+            for process in self.processes() {
+                process.limit_memory(limit).await?;
+            }
+        }
         Ok(())
     }
 

@@ -72,7 +72,10 @@ async fn containerd_starts_a_front_hears_events_and_deletes_after_its_death() {
         .register_service(create_events(Arc::new(heard.clone())));
     server.start().await.expect("events");
 
-    let container = Container::with_root(home, &[("/app", &guests::sleeper())]).args(&["/app"]);
+    let mut container = Container::with_root(home, &[("/app", &guests::sleeper())]).args(&["/app"]);
+    let stopped = home.join("stopped");
+    let hook = serde_json::json!({"path": "/bin/sh", "args": ["sh", "-c", format!("cat >> {}", stopped.display())]});
+    container.config["hooks"] = serde_json::json!({"poststop": [hook]});
     let request = container.request();
     let address = shim(home, &container, &events, "start").stdout;
     let address = String::from_utf8(address).expect("text");
@@ -100,6 +103,9 @@ async fn containerd_starts_a_front_hears_events_and_deletes_after_its_death() {
     assert!(!cgroup.exists());
     let again = shim(home, &container, &events, "delete").stdout;
     assert_eq!(DeleteResponse::parse_from_bytes(&again).expect("response").exit_status, 137, "twice is as once");
+    let told: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(stopped).expect("the hook was run")).expect("once");
+    assert_eq!((&told["id"], &told["status"]), (&container.id.clone().into(), &"stopped".into()));
 }
 
 #[tokio::test]

@@ -71,6 +71,21 @@ pub(crate) fn hog() -> Vec<u8> {
     ))
 }
 
+/// Takes memory as [`hog`] does, when a byte comes over its input.
+pub(crate) fn hog_when_told() -> Vec<u8> {
+    wasm(&module(
+        r#"(func (export "_start")
+    (local $page i32)
+    (i32.store (i32.const 0) (i32.const 4096))
+    (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (loop
+      (local.set $page (memory.grow (i32.const 1)))
+      (if (i32.eq (local.get $page) (i32.const -1)) (then (call $exit (i32.const 7))))
+      (br 0)))"#,
+    ))
+}
+
 /// Copies its input to its output, and exits with 5 at the end.
 pub(crate) fn cat() -> Vec<u8> {
     wasm(&module(

@@ -1,10 +1,14 @@
 //! Limits that hold, and how their ends are told apart.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::time::Duration;
 
 use samara_shim_client::cgroup::Cgroups;
+use samara_shim_client::{ExecTask, Standard};
 use serde_json::json;
 
+use crate::bundle::Container;
 use crate::guests;
 use crate::node::{Node, until};
 
@@ -66,6 +70,74 @@ async fn limits_change_while_it_runs() {
         node.shim.update(&container.id, &resources).await.expect("updated");
         assert_eq!(node.shim.stats(&container.id).await.expect("stats").memory.limit, Some(limit));
     }
+}
+
+/// A guest that will take all the memory it can get when it is told to, and what tells it.
+async fn hog_to_be(node: &Node, limit: u64) -> (Container, File) {
+    let container = node.container(&guests::hog_when_told()).resources(json!({"memory": {"limit": limit}}));
+    let stdin = container.dir.join("in");
+    rustix::fs::mknodat(rustix::fs::CWD, &stdin, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("fifo");
+    let input = File::options().read(true).write(true).open(&stdin).expect("input");
+    let mut request = container.request();
+    request.standard.stdin = stdin.display().to_string();
+    node.shim.create(&request).await.expect("created");
+    node.shim.start(&container.id, "").await.expect("started");
+    (container, input)
+}
+
+async fn update(node: &Node, container: &Container, limit: i64) {
+    let resources = serde_json::from_value(json!({"memory": {"limit": limit, "swap": limit}})).expect("resources");
+    node.shim.update(&container.id, &resources).await.expect("updated");
+}
+
+#[tokio::test]
+async fn a_changed_memory_limit_is_the_guests_own_too() {
+    let node = Node::start().await;
+    // Both ways; the kernel's own limit is far from being reached by pages that nobody touches.
+    for limit in [96 * MIB, 32 * MIB] {
+        let (container, mut input) = hog_to_be(&node, 64 * MIB).await;
+        update(&node, &container, limit.cast_signed()).await;
+        input.write_all(b"x").expect("told");
+        assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 137);
+        let message = container.exit().message.expect("a message");
+        assert!(message.contains(&format!("memory limit of {limit} bytes")), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_paused_guests_limit_is_changed_when_it_goes_on_and_none_is_none() {
+    let node = Node::start().await;
+    let (container, mut input) = hog_to_be(&node, 64 * MIB).await;
+    node.shim.pause(&container.id).await.expect("paused");
+    update(&node, &container, -1).await;
+    node.shim.resume(&container.id).await.expect("resumed");
+    until("told", || node.log().contains("late memory limit").then_some(())).await;
+    input.write_all(b"x").expect("told");
+    // All of a 32-bit memory: refused politely.
+    assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 7);
+}
+
+#[tokio::test]
+async fn an_exec_after_a_change_has_the_changed_limit() {
+    let node = Node::start().await;
+    let files: [(&str, &[u8]); 2] = [("/app", &guests::sleeper()), ("/hog", &guests::hog())];
+    let container = Container::with_root(node.home(), &files).args(&["/app"]);
+    let container = container.resources(json!({"memory": {"limit": 64 * MIB}}));
+    node.run(&container).await;
+    update(&node, &container, 96 << 20).await;
+    let process = json!({"args": ["/hog"], "cwd": "/", "user": {"uid": 0, "gid": 0}});
+    let exec = ExecTask {
+        id: container.id.clone(),
+        exec_id: "e".into(),
+        process: serde_json::from_value(process).expect("process"),
+        standard: Standard::default(),
+    };
+    node.shim.exec(&exec).await.expect("added");
+    node.shim.start(&container.id, "e").await.expect("started");
+    assert_eq!(node.shim.wait(&container.id, "e").await.expect("ended").code, 137);
+    let record = container.bundle().exec("e").exit_record().expect("readable").expect("ended");
+    let message = record.message.expect("a message");
+    assert!(message.contains(&format!("memory limit of {} bytes", 96 * MIB)), "{message}");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod containerd;
 mod death;
 mod exec;
 mod guests;
+mod hooks;
 mod life;
 mod limits;
 mod listening;

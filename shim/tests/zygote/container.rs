@@ -15,6 +15,7 @@ use samara_shim::plan::{
 };
 use samara_shim::zygote::protocol::PidNamespace;
 use samara_shim_client::bundle::Bundle;
+use samara_shim_client::cgroup::Cgroup;
 
 use crate::guests;
 use crate::zygote::Running;
@@ -56,6 +57,8 @@ impl Container {
                     ..Namespaces::default()
                 },
                 hostname: Some("inside".into()),
+                domainname: None,
+                sysctls: std::collections::BTreeMap::new(),
                 filesystem: Some(Filesystem { root: Fd(1), read_only: false, mounts: Vec::new() }),
                 identity: Identity::default(),
                 stdio: Stdio { stdin: None, stdout: Output::Null, stderr: Output::Null, terminal: false },
@@ -78,6 +81,13 @@ impl Container {
 
     pub(crate) fn oom_counter(mut self, path: &Path) -> Self {
         self.oom_counter = Some(std::fs::File::open(path).unwrap().into());
+        self
+    }
+
+    /// In a cgroup, whose counter of killed processes the zygote reads.
+    pub(crate) fn cgroup(mut self, cgroup: &Cgroup) -> Self {
+        self.plan.cgroups = cgroup.open_tasks().unwrap().into_iter().map(|file| self.add(file)).collect();
+        self.oom_counter = cgroup.open_oom_counter().unwrap();
         self
     }
 

@@ -1,6 +1,7 @@
 //! How containers end, as the zygote records and tells it.
 
 use rustix::process::Signal;
+use samara_shim_client::cgroup::{Cgroup, Cgroups};
 
 use crate::container::Container;
 use crate::guests;
@@ -13,6 +14,7 @@ crate::trials![
     a_killed_guest_is_137_and_not_out_of_memory,
     a_guest_past_its_memory_limit_is_137_and_out_of_memory,
     a_guest_that_the_kernel_kills_for_memory_is_out_of_memory_by_the_counter,
+    a_guest_that_the_kernel_kills_for_memory_is_out_of_memory_in_a_real_cgroup,
     a_panic_of_ours_is_reported_and_ends_one_container,
     ends_while_no_front_is_connected_are_told_to_the_next,
 ];
@@ -56,7 +58,43 @@ fn a_guest_past_its_memory_limit_is_137_and_out_of_memory() {
     assert!(record.message.unwrap().contains("memory"));
 }
 
-/// The counter is a file of the test's, which moves it as the kernel would; `shim/tests/shim` does it with a real cgroup.
+/// Told from any other SIGKILL, also in a cgroup in which the kernel has killed before.
+fn a_guest_that_the_kernel_kills_for_memory_is_out_of_memory_in_a_real_cgroup() {
+    let mut zygote = Zygote::start();
+    let cgroup = RealCgroup::make(24 << 20);
+    for (guest, kill, oom) in [(guests::HOG, false, true), (guests::SPIN, true, false), (guests::HOG, false, true)] {
+        let running = zygote.fork(Container::new(guest).cgroup(&cgroup.0));
+        if kill {
+            running.kill(Signal::KILL);
+        }
+        let (exited, record) = zygote.exited(&running);
+        assert_eq!((exited.exit_code, exited.oom), (137, oom), "{record:?}");
+    }
+}
+
+/// Removed with the test.
+struct RealCgroup(Cgroup);
+
+impl RealCgroup {
+    fn make(memory: u64) -> Self {
+        let path = format!("/samara-zygote-test-{}", std::process::id());
+        let cgroup = Cgroups::detect().unwrap().group(&path).unwrap();
+        let resources = serde_json::json!({"memory": {"limit": memory, "swap": memory}});
+        cgroup.make(&serde_json::from_value(resources).unwrap()).unwrap();
+        Self(cgroup)
+    }
+}
+
+impl Drop for RealCgroup {
+    fn drop(&mut self) {
+        let began = std::time::Instant::now();
+        while self.0.kill().and_then(|()| self.0.try_remove()).is_err() && began.elapsed() < crate::zygote::SOON {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The counter is a file of the test's, which moves it as the kernel would.
 fn a_guest_that_the_kernel_kills_for_memory_is_out_of_memory_by_the_counter() {
     let mut zygote = Zygote::start();
     let path = zygote.directory().join("memory.events");

@@ -8,13 +8,15 @@ use samara_shim::zygote::protocol::PidNamespace;
 
 use crate::container::Container;
 use crate::guests;
-use crate::zygote::Zygote;
+use crate::zygote::{Running, Zygote};
 
 crate::trials![
     every_namespace_is_the_containers_own,
     what_the_plan_leaves_is_the_zygotes,
     two_zygotes_children_may_share_a_network_namespace,
     a_hostname_is_the_containers_alone,
+    a_domain_name_and_settings_of_its_namespaces_are_the_containers_alone,
+    a_setting_that_is_not_there_is_named,
     a_hundred_containers_run_at_once,
     a_zygotes_own_mounts_are_two,
 ];
@@ -81,6 +83,51 @@ fn a_hostname_is_the_containers_alone() {
     assert_eq!(rustix::system::uname().nodename(), before.as_c_str());
     let shared = Container::new(guests::HELLO).with(|plan| plan.namespaces.uts = Namespace::Host);
     assert_eq!(zygote.try_fork(shared).1, "a host name needs a new uts namespace");
+}
+
+/// What a process in a running container's namespaces would see.
+fn seen_inside<T: Send + 'static>(
+    running: &Running,
+    namespaces: [&'static str; 2],
+    look: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let files = namespaces.map(|name| std::fs::File::open(running.proc(&format!("ns/{name}"))).unwrap());
+    let inside = std::thread::spawn(move || {
+        for file in files {
+            nix::sched::setns(file, nix::sched::CloneFlags::empty()).unwrap();
+        }
+        look()
+    });
+    inside.join().unwrap()
+}
+
+fn a_domain_name_and_settings_of_its_namespaces_are_the_containers_alone() {
+    const RMID: &str = "/proc/sys/kernel/shm_rmid_forced";
+    let mut zygote = Zygote::start();
+    let before = std::fs::read_to_string(RMID).unwrap();
+    let other = if before.trim() == "1" { "0" } else { "1" };
+    let running = zygote.fork(Container::new(guests::SLEEP).with(|plan| {
+        plan.domainname = Some("cluster.local".into());
+        plan.sysctls = [("kernel/shm_rmid_forced".to_owned(), other.to_owned())].into();
+    }));
+    let (domain, rmid) = seen_inside(&running, ["uts", "ipc"], || {
+        (rustix::system::uname().domainname().to_owned(), std::fs::read_to_string(RMID).unwrap())
+    });
+    assert_eq!((domain.to_bytes(), rmid.trim()), (b"cluster.local".as_slice(), other));
+    assert_eq!(std::fs::read_to_string(RMID).unwrap(), before, "the host's is as it was");
+    assert_ne!(rustix::system::uname().domainname().to_bytes(), b"cluster.local");
+}
+
+fn a_setting_that_is_not_there_is_named() {
+    let mut zygote = Zygote::start();
+    let container = |path: &str, value: &str| {
+        let sysctls = [(path.to_owned(), value.to_owned())];
+        Container::new(guests::HELLO).with(|plan| plan.sysctls = sysctls.into())
+    };
+    let said = zygote.try_fork(container("kernel/no_such_setting", "1")).1;
+    assert!(said.starts_with("set kernel/no_such_setting to \"1\": No such file"), "{said}");
+    let said = zygote.try_fork(container("kernel/shm_rmid_forced", "many")).1;
+    assert!(said.starts_with("set kernel/shm_rmid_forced to \"many\": Invalid argument"), "{said}");
 }
 
 fn a_hundred_containers_run_at_once() {

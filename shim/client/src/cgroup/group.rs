@@ -126,6 +126,16 @@ impl Cgroup {
         Ok(Stats { cpu, memory, pids })
     }
 
+    /// Bytes of memory that its processes may have now, `None` without limit; `otherwise` where nothing limits memory.
+    pub fn memory_limit(&self, otherwise: Option<u64>) -> Result<Option<u64>, CgroupError> {
+        let file = match self.version {
+            Version::V1 => "memory.limit_in_bytes",
+            Version::V2 => "memory.max",
+        };
+        let text = self.read(Controller::Memory, file)?;
+        Ok(if text.is_empty() { otherwise } else { limit(&text) })
+    }
+
     /// How many of its processes the kernel ended for want of memory.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
         Ok(super::stats::field(&self.read(Controller::Memory, self.oom_file())?, "oom_kill"))

@@ -78,6 +78,8 @@ pub enum Command {
     Stop { signal: u8, grace_millis: u64 },
     /// Write this stream to the file that comes with the command from now on.
     Output { stream: Stream },
+    /// Let the guest have so many bytes of memory from now on; without a number, as many as the kernel gives.
+    Memory { limit: Option<u64> },
     /// Let the guest read end of file from its input from its next read on.
     CloseStdin,
 }

@@ -172,6 +172,10 @@ impl Life {
                     }
                 }
             }
+            Command::Memory { limit } => {
+                self.stop.set_memory_limit(limit);
+                Ok(())
+            }
             Command::CloseStdin => match self.streams.stdin {
                 None => Ok(()),
                 // What was written is still read; then comes the end.

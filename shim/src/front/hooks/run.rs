@@ -17,7 +17,7 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
-use super::outline::HookOutline;
+use crate::front::outline::HookOutline;
 use samara_shim_client::bundle::Bundle;
 
 /// Most of what a failed hook said that is told on.
@@ -71,7 +71,7 @@ pub(crate) fn run(hooks: &[HookOutline], state: &State) -> Result<(), HookError>
 pub(crate) fn run_all(hooks: &[HookOutline], state: &State) {
     for hook in hooks {
         if let Err(error) = run_one(hook, state) {
-            tracing::warn!(container = state.id, error = super::error::chain(&error), "hook");
+            tracing::warn!(container = state.id, error = crate::front::error::chain(&error), "hook");
         }
     }
 }

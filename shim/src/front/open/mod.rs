@@ -7,6 +7,7 @@ mod network;
 mod rooted;
 mod streams;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -74,8 +75,17 @@ pub(crate) fn container(
     let mut files = Files::default();
     let cgroups = files.cgroups(cgroup)?;
     let (namespaces, pid_namespace) = namespaces::own(&outline.namespaces, &mut files)?;
+    namespaces::check_sysctls(&outline)?;
     let filesystem = mounted.into_plan(outline.read_only_root, &mut files);
-    let rest = Rest { cgroups, namespaces, pid_namespace, hostname: outline.hostname, filesystem: Some(filesystem) };
+    let rest = Rest {
+        cgroups,
+        namespaces,
+        pid_namespace,
+        hostname: outline.hostname,
+        domainname: outline.domainname,
+        sysctls: outline.sysctls,
+        filesystem: Some(filesystem),
+    };
     files.finish(outline.process, rest, bundle, code, named)
 }
 
@@ -91,7 +101,15 @@ pub(crate) fn exec(
     let mut files = Files::default();
     let cgroups = files.cgroups(cgroup)?;
     let (namespaces, pid_namespace) = neighbour.join(&mut files)?;
-    let rest = Rest { cgroups, namespaces, pid_namespace, hostname: None, filesystem: None };
+    let rest = Rest {
+        cgroups,
+        namespaces,
+        pid_namespace,
+        hostname: None,
+        domainname: None,
+        sysctls: BTreeMap::new(),
+        filesystem: None,
+    };
     files.finish(outline, rest, bundle, code, named)
 }
 
@@ -101,6 +119,8 @@ struct Rest {
     namespaces: plan::Namespaces,
     pid_namespace: PidNamespace<OwnedFd>,
     hostname: Option<String>,
+    domainname: Option<String>,
+    sysctls: BTreeMap<String, String>,
     filesystem: Option<plan::Filesystem>,
 }
 
@@ -147,6 +167,8 @@ impl Files {
             cgroups: rest.cgroups,
             namespaces: rest.namespaces,
             hostname: rest.hostname,
+            domainname: rest.domainname,
+            sysctls: rest.sysctls,
             filesystem: rest.filesystem,
             identity: outline.identity,
             stdio,

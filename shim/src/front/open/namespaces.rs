@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Files, OpenError};
-use crate::front::outline::{Entry, NamespacesOutline};
+use crate::front::outline::{self, Entry, NamespacesOutline, Outline};
 use crate::plan::{Namespace, Namespaces};
 use crate::zygote::protocol::PidNamespace;
 
@@ -39,6 +40,26 @@ pub(super) fn own(
         Entry::Join(path) => PidNamespace::Join(open(path)?),
     };
     Ok((namespaces, pid))
+}
+
+/// A namespace that is joined by path may turn out to be the host's: its settings are not a container's to make.
+pub(super) fn check_sysctls(outline: &Outline) -> Result<(), OpenError> {
+    let inode = |path: &Path| {
+        let about = std::fs::metadata(path).map_err(OpenError::io("look at namespace", path))?;
+        Ok::<_, OpenError>((about.dev(), about.ino()))
+    };
+    for key in outline.sysctls.keys() {
+        let Some(Entry::Join(path)) = outline::namespace_of(key, &outline.namespaces) else { continue };
+        for own in ["net", "uts", "ipc"] {
+            if inode(path)? == inode(&Path::new("/proc/self/ns").join(own))? {
+                let path = path.display();
+                return Err(OpenError::Unsupported(format!(
+                    "linux.sysctl: {key} is the host's: so is namespace {path}"
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A container's first process, whose world an exec joins.

@@ -103,6 +103,12 @@ fn list<T: FromStr>(
     items.map(|item| item.parse().map_err(|_| OutlineError::value(key, item, reason))).collect()
 }
 
+/// What an update makes of the guest's limit; `None` if it is not about memory.
+pub(crate) fn memory_update(resources: &LinuxResources) -> Option<Option<u64>> {
+    let limit = resources.memory().as_ref()?.limit().filter(|limit| *limit != 0)?;
+    Some(u64::try_from(limit).ok())
+}
+
 /// The kernel's limit holds for the process, this one for the guest's memories in it: whichever is met first.
 fn memory_limit(resources: &LinuxResources) -> Option<u64> {
     let limit = resources.memory().as_ref()?.limit()?;

@@ -72,8 +72,7 @@ fn hidden(linux: &Linux, mounts: &[MountOutline]) -> Result<(), OutlineError> {
         let mut places = mounts.iter().map(|mount| mount.destination.as_path());
         places.any(|place| path.starts_with(place) || place.starts_with(path))
     };
-    let lists =
-        [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())];
+    let lists = [("linux.maskedPaths", linux.masked_paths()), ("linux.readonlyPaths", linux.readonly_paths())];
     for (field, list) in lists {
         for text in list.iter().flatten() {
             let path = Path::new(text);

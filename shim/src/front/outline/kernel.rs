@@ -21,7 +21,7 @@ pub(super) fn sysctls(spec: &Spec, namespaces: &NamespacesOutline) -> Result<BTr
     let decide = |(key, value): (&String, &String)| {
         let wrong = |reason| OutlineError::value("linux.sysctl", key, reason);
         let path = path(key).ok_or_else(|| wrong("is no name of a setting"))?;
-        let namespace = namespace(&path, namespaces).ok_or_else(|| wrong("is a setting of the whole host"))?;
+        let namespace = namespace_of(&path, namespaces).ok_or_else(|| wrong("is a setting of the whole host"))?;
         match namespace {
             Entry::Host => Err(wrong("needs a namespace of the container's own")),
             Entry::New | Entry::Join(_) => Ok((path, value.clone())),
@@ -33,7 +33,18 @@ pub(super) fn sysctls(spec: &Spec, namespaces: &NamespacesOutline) -> Result<BTr
 /// As `sysctl(8)` reads a name: the first of `.` and `/` parts the words, the other one is part of them.
 fn path(key: &str) -> Option<String> {
     let path = match key.find(['.', '/']).map(|at| &key[at..=at]) {
-        Some(".") => key.chars().map(|char| if char == '.' { '/' } else if char == '/' { '.' } else { char }).collect(),
+        Some(".") => key
+            .chars()
+            .map(|char| {
+                if char == '.' {
+                    '/'
+                } else if char == '/' {
+                    '.'
+                } else {
+                    char
+                }
+            })
+            .collect(),
         _ => key.to_owned(),
     };
     let is_word = |word: &str| !matches!(word, "" | "." | "..") && !word.contains('\0');
@@ -41,7 +52,7 @@ fn path(key: &str) -> Option<String> {
 }
 
 /// Of which of the container's namespaces it is.
-fn namespace<'a>(path: &str, namespaces: &'a NamespacesOutline) -> Option<&'a Entry> {
+pub(crate) fn namespace_of<'a>(path: &str, namespaces: &'a NamespacesOutline) -> Option<&'a Entry> {
     let (first, rest) = path.split_once('/')?;
     match (first, rest) {
         ("net", _) => Some(&namespaces.network),

@@ -25,8 +25,9 @@ use samara_shim_client::client::{RootMount, Standard};
 use samara_shim_client::output::{OutputError, OutputUri};
 
 pub(crate) use cgroup::CgroupOutline;
-pub(crate) use guest::{grace_period_seconds, network_files};
+pub(crate) use guest::{grace_period_seconds, memory_update, network_files};
 pub(crate) use hooks::{HookOutline, HooksOutline, of as hooks};
+pub(crate) use kernel::namespace_of;
 pub(crate) use master::Master;
 pub(crate) use mounts::{Attributes, MountOutline, MountSource, Propagation};
 pub(crate) use namespaces::{Entry, NamespacesOutline};
