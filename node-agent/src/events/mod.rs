@@ -1,11 +1,14 @@
 //! Events: recorded from anywhere without waiting, told to the API server behind everything that matters more.
 
 mod correlator;
+mod quiet;
 mod sender;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use samara_core::events::Event;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 pub use sender::{EventLoop, Source};
 
@@ -26,6 +29,9 @@ pub struct Recorder(mpsc::Sender<Recorded>);
 struct Recorded {
     object: ObjectReference,
     event: Event,
+    at: Timestamp,
+    /// The same moment, by a clock that nobody sets.
+    happened: Instant,
 }
 
 impl Recorder {
@@ -37,7 +43,8 @@ impl Recorder {
 
     /// Records an event. Never waits: when the queue is full the event is dropped.
     pub fn record(&self, object: ObjectReference, event: Event) {
-        if self.0.try_send(Recorded { object, event }).is_err() {
+        let recorded = Recorded { object, event, at: Timestamp::now(), happened: Instant::now() };
+        if self.0.try_send(recorded).is_err() {
             tracing::debug!("event dropped: the queue is full");
         }
     }

@@ -1,6 +1,4 @@
-//! Sends events: one after the other, at the kubelet's rate, and only while no pod's status waits.
-
-use std::time::Duration;
+//! Sends events: one after the other, at the kubelet's rate, and not in the way of a pod's status.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event as ApiEvent, EventSource};
@@ -15,10 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Recorded;
 use super::correlator::{Act, Correlator, Key};
+use super::quiet::Quiet;
 use crate::pace::{Pace, Rate};
-
-/// Status goes first, but events are not starved for ever.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who tells.
 #[derive(Debug, Clone)]
@@ -44,25 +40,26 @@ impl EventLoop {
     }
 
     /// Sends until `shutdown` or until every recorder is gone. `behind` is the number of status patches that wait.
-    pub async fn run(mut self, client: Client, mut behind: watch::Receiver<usize>, shutdown: CancellationToken) {
+    pub async fn run(mut self, client: Client, behind: watch::Receiver<usize>, shutdown: CancellationToken) {
+        let mut quiet = Quiet::new(behind);
         loop {
             let recorded = tokio::select! {
                 () = shutdown.cancelled() => return,
                 recorded = self.receiver.recv() => recorded,
             };
             let Some(recorded) = recorded else { return };
-            let (act, key) = self.correlator.decide(&recorded.object, &recorded.event, Timestamp::now());
+            let (act, key) = self.correlator.decide(&recorded.object, &recorded.event, recorded.at);
             if act == Act::Drop {
                 continue;
             }
             sleep_until(self.pace.take(Instant::now())).await;
-            drop(tokio::time::timeout(PATIENCE, behind.wait_for(|waiting| *waiting == 0)).await);
+            quiet.wait(recorded.happened).await;
             self.send(&client, recorded, act, key).await;
         }
     }
 
     async fn send(&mut self, client: &Client, recorded: Recorded, act: Act, key: Key) {
-        let now = Timestamp::now();
+        let now = recorded.at;
         let namespace = recorded.object.namespace.as_deref().unwrap_or("default");
         let api = Api::<ApiEvent>::namespaced(client.clone(), namespace);
         let result = match act {

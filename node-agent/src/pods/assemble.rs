@@ -57,11 +57,12 @@ pub fn start(
     tasks.spawn(event_loop.run(client.clone(), status_loop.behind(), shutdown.clone()));
     tasks.spawn(status_loop.run(client.clone(), starts.clone(), shutdown.clone()));
 
-    // Where they live: a network namespace, and one tmpfs for what must not reach a disk.
+    // Where they live: a network namespace, and memory for what must not reach a disk and for what lives as they do.
     let network = Network::open(&config.run_dir)?;
     tasks.spawn(network.clone().keep(pod_cidrs(node, tasks, shutdown), shutdown.clone()));
     tasks.spawn(report_network(network.clone(), node.clone(), shutdown.clone()));
-    prepare_tmpfs(&layout.projections())?;
+    prepare_tmpfs(&layout.projections(), 0o711)?;
+    prepare_tmpfs(&layout.bundles(), 0o700)?;
 
     // What they are made of: images, and their code.
     let store = ImageStore::open(&config.root_dir.join("images"))?;

@@ -11,12 +11,14 @@ use super::empty_dir::{is_tmpfs, mount_tmpfs};
 use super::ownership::Ownership;
 use super::pod_volumes::VolumeFailure;
 
-/// Makes sure that the directory of all projections is on a tmpfs: one mount for all pods.
-pub fn prepare_tmpfs(projections: &Path) -> Result<(), DirectoryError> {
-    directory::make(projections, 0o711)?;
-    match is_tmpfs(projections) {
+/// Makes sure that a directory of all pods is on a tmpfs: one mount for all of them.
+/// One that already holds something stays as it is: pods that run use it.
+pub fn prepare_tmpfs(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+    directory::make(path, mode)?;
+    let empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    match is_tmpfs(path) || !empty() {
         true => Ok(()),
-        false => mount_tmpfs(projections, None, 0o711),
+        false => mount_tmpfs(path, None, mode),
     }
 }
 
