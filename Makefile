@@ -22,7 +22,7 @@ export RUSTDOCFLAGS = -D warnings
 MAKEFLAGS += --no-print-directory
 BESIDE = +@$(MAKE) -j4
 
-.PHONY: demo down test check lint unit live bench host samples tools tools-bench machine setup deny clean
+.PHONY: demo down test check lint unit live bench host samples tools tools-test tools-bench machine setup deny clean
 
 demo: setup
 	$(BESIDE) tools samples host
@@ -32,7 +32,7 @@ down:
 	@if [ -x $(TARGET)/debug/demo ]; then $(SUDO) $(TARGET)/debug/demo down; else echo "nothing is up"; fi
 
 test: setup
-	$(BESIDE) tools samples machine lint
+	$(BESIDE) tools tools-test samples machine lint
 	@cargo test --workspace --exclude samara-tests
 	@$(MAKE) live
 
@@ -50,7 +50,7 @@ lint:
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo doc --workspace --no-deps --quiet
 
-unit: $(TOOLS)/registry $(TOOLS)/crane # the image store is tested against them
+unit: $(TOOLS)/registry $(TOOLS)/crane $(TOOLS)/moto/bin/moto_server # the image store is tested against them
 	@cargo test --workspace --exclude samara-tests
 	@cargo test -p samara-tests --lib
 
@@ -76,6 +76,7 @@ machine:
 	@grep -qs memory /sys/fs/cgroup/cgroup.controllers || tests/machine/fetch.sh $(CURDIR)/target/machine
 
 tools: $(PLANE) $(TOOLS)/registry $(TOOLS)/crane
+tools-test: $(TOOLS)/moto/bin/moto_server
 tools-bench: $(TOOLS)/kwok
 
 $(PLANE) &: tests/tools/kubernetes/go.mod tests/tools/kubernetes/go.sum
@@ -84,6 +85,8 @@ $(TOOLS)/registry: tests/tools/registry/go.mod tests/tools/registry/go.sum
 	@tests/tools/build.sh registry $(TOOLS)
 $(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider &: tests/tools/oci/go.mod tests/tools/oci/go.sum
 	@tests/tools/build.sh oci $(TOOLS)
+$(TOOLS)/moto/bin/moto_server: tests/tools/moto/requirements.txt tests/tools/moto/build.sh
+	@tests/tools/moto/build.sh $(TOOLS)
 $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
 	@tests/tools/build.sh kwok $(TOOLS)
 

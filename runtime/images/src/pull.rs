@@ -32,6 +32,15 @@ pub struct Puller {
     sessions: Sessions,
 }
 
+/// What [`Puller::pull_telling`] tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    /// The image.
+    pub image: Image,
+    /// Place of the credential that the registry took, in the list given; `None` if there were none to be shown.
+    pub credential: Option<usize>,
+}
+
 impl std::fmt::Debug for Puller {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -64,19 +73,30 @@ impl Puller {
         credentials: &[Credential],
         progress: &dyn Progress,
     ) -> Result<Image, PullError> {
+        self.pull_telling(reference, credentials, progress).await.map(|pulled| pulled.image)
+    }
+
+    /// The same, and says which credential it was.
+    pub async fn pull_telling(
+        &self,
+        reference: &Reference,
+        credentials: &[Credential],
+        progress: &dyn Progress,
+    ) -> Result<Pulled, PullError> {
         let failed = |cause| PullError::new(reference, cause);
         let _hold = self.store.hold().await.map_err(|error| failed(error.into()))?;
-        let credentials = match credentials {
-            [] => &[Credential::Anonymous],
-            some => some,
-        };
+        if credentials.is_empty() {
+            let image = self.pull_with(reference, &Credential::Anonymous, progress).await.map_err(failed)?;
+            return Ok(Pulled { image, credential: None });
+        }
         let mut refused = None;
-        for credential in credentials {
+        for (place, credential) in credentials.iter().enumerate() {
             match self.pull_with(reference, credential, progress).await {
                 Err(cause) if cause.is_refused_credential() => {
                     refused = Some(cause);
                 }
-                other => return other.map_err(failed),
+                Ok(image) => return Ok(Pulled { image, credential: Some(place) }),
+                Err(cause) => return Err(failed(cause)),
             }
         }
         Err(failed(refused.unwrap_or(PullCause::Vanished)))

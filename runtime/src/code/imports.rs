@@ -69,6 +69,15 @@ pub(super) fn check(shape: &Shape, known: &[(String, String)]) -> Result<(), Ref
     }
 }
 
+/// Whether a component with these imports could be linked; else the message that names one, and the nearest there is. For
+/// artifacts that tell their imports before they are fetched.
+pub fn admit(imports: &[String]) -> Result<(), String> {
+    match imports.iter().find(|import| !is_known(import)) {
+        Some(import) => Err(unknown_interface(import).to_string()),
+        None => Ok(()),
+    }
+}
+
 fn is_known(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     FAMILIES.iter().any(|family| family.interfaces.contains(&interface) && version.starts_with(family.like))
@@ -151,6 +160,17 @@ mod tests {
         assert_eq!(
             message(&component("acme:db/sql@1.0.0")),
             "imports acme:db/sql@1.0.0, which this node does not have"
+        );
+    }
+
+    #[test]
+    fn a_list_of_imports_is_judged_without_the_component() {
+        let list = |imports: &[&str]| admit(&imports.iter().map(|import| (*import).to_owned()).collect::<Vec<_>>());
+        assert_eq!(list(&["wasi:io/poll@0.2.3", "wasi:cli/stdout@0.2.0"]), Ok(()));
+        let refused = list(&["wasi:io/poll@0.2.3", "wasi:io/pool@0.2.0"]).unwrap_err();
+        assert_eq!(
+            refused,
+            "imports wasi:io/pool@0.2.0, which this node does not have (the nearest it has is wasi:io/poll@0.2.12)"
         );
     }
 

@@ -21,4 +21,6 @@ pub mod worker;
 pub use cache::{CacheError, CodeCache};
 pub use compile::{CompileError, CompileLimits, compile, ensure};
 pub use file::CodeFile;
+#[cfg(feature = "compile")]
+pub use imports::admit;
 pub(crate) use load::Loaded;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest as _, Sha256};
+
 /// What a registry is shown. Never printed.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Credential {
@@ -21,6 +23,24 @@ pub enum Credential {
     Identity(String),
 }
 
+impl Credential {
+    /// Tells whether two are the same without having either. SHA-256, in hex.
+    pub fn fingerprint(&self) -> String {
+        let parts = match self {
+            Self::Anonymous => vec!["anonymous"],
+            Self::Basic { username, password } => vec!["basic", username, password],
+            Self::Bearer(token) => vec!["bearer", token],
+            Self::Identity(token) => vec!["identity", token],
+        };
+        let mut hasher = Sha256::new();
+        for part in parts {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hex::encode(hasher.finalize())
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -37,6 +57,24 @@ impl fmt::Debug for Credential {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_same_credentials_have_the_same_fingerprint() {
+        let basic =
+            |username: &str, password: &str| Credential::Basic { username: username.into(), password: password.into() };
+        let all = [
+            Credential::Anonymous,
+            basic("", ""),
+            basic("a", "bc"),
+            basic("ab", "c"),
+            Credential::Bearer("abc".into()),
+            Credential::Identity("abc".into()),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert_eq!(one.fingerprint(), one.clone().fingerprint());
+            assert!(all[at + 1..].iter().all(|other| one.fingerprint() != other.fingerprint()), "{one:?}");
+        }
+    }
 
     #[test]
     fn a_secret_is_never_printed() {

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -186,7 +185,9 @@ impl Host {
             }
         };
         let connect_timeout = self.dial_timeout.as_deref().map(|text| {
-            duration(text).ok_or_else(|| wrong(format!("`{text}` is no dial_timeout such as 500ms or 10s")))
+            crate::go_duration::parse(text)
+                .filter(|time| !time.is_zero())
+                .ok_or_else(|| wrong(format!("`{text}` is no dial_timeout such as 500ms or 10s")))
         });
         let connect_timeout = connect_timeout.transpose()?;
         let file = |name: String| directory.join(name);
@@ -227,27 +228,6 @@ fn identities(client: Option<ClientFiles>, directory: &Path) -> Result<Vec<(Path
     entries.into_iter().map(pair).collect()
 }
 
-/// Go's durations, such as `1m30s` or `500ms`.
-fn duration(text: &str) -> Option<Duration> {
-    let (mut rest, mut seconds) = (text, 0.0);
-    while !rest.is_empty() {
-        let (number, after) = rest.split_at(rest.find(|letter: char| letter.is_ascii_alphabetic())?);
-        let (unit, after) =
-            after.split_at(after.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(after.len()));
-        let unit = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        let number: f64 = number.parse().ok().filter(|number| *number >= 0.0)?;
-        seconds += number * unit;
-        rest = after;
-    }
-    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
-}
-
 /// Docker's own way: certificates beside each other, by their endings.
 fn dockers(directory: &Path) -> io::Result<Tls> {
     let mut tls = Tls::default();
@@ -268,6 +248,8 @@ fn dockers(directory: &Path) -> io::Result<Tls> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parsed(text: &str) -> Result<Vec<Endpoint>, HostsError> {
@@ -365,17 +347,5 @@ mod tests {
         let names = |registry| candidates(registry).collect::<Vec<_>>();
         assert_eq!(names("r.test:5000"), ["r.test_5000_", "r.test:5000", "_default"]);
         assert_eq!(names("docker.io"), ["docker.io", "_default"]);
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        for (text, millis) in
-            [("1s", Some(1000)), ("250ms", Some(250)), ("1m30s", Some(90_000)), ("1h0.5m", Some(3_630_000))]
-        {
-            assert_eq!(duration(text).map(|time| time.as_millis()), millis);
-        }
-        for text in ["", "1", "s", "-1s", "0s", "1y", "1e400s"] {
-            assert_eq!(duration(text), None, "{text}");
-        }
     }
 }

@@ -1,13 +1,18 @@
 //! Pull and push against the real registry (distribution v3), and against a scripted one for what a real one cannot do on cue.
 
+mod admission;
 mod credentials;
+mod ecr;
+mod formats;
 mod hostile;
 mod images;
 mod interop;
 mod layouts;
 mod mirrors;
 mod patience;
+mod plugins;
 mod proxies;
+mod raw;
 mod registry;
 mod script;
 mod sharing;
@@ -17,6 +22,7 @@ use samara_images::{ImageStore, Puller, PullerConfig, RegistryConfig};
 use tempfile::TempDir;
 
 /// A store in a directory of its own and a puller into it.
+#[derive(Debug)]
 struct Node {
     puller: Puller,
     _directory: TempDir,

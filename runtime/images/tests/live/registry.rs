@@ -31,9 +31,14 @@ impl Registry {
 
     /// Plain http, with `USER` and `PASSWORD` asked for by the registry itself.
     pub(crate) fn with_basic_auth() -> Self {
+        Self::for_whom(HTPASSWD)
+    }
+
+    /// Plain http, for those in this file of names and bcrypt hashes.
+    pub(crate) fn for_whom(htpasswd: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("htpasswd");
-        std::fs::write(&file, HTPASSWD).unwrap();
+        std::fs::write(&file, htpasswd).unwrap();
         Self::start_in(directory, json!({"htpasswd": {"realm": "test", "path": file}}), json!({}), None)
     }
 
@@ -178,5 +183,55 @@ impl Drop for Registry {
         // It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The other one: go-containerregistry's, which `crane` serves from its memory.
+pub(crate) struct Crane {
+    process: Child,
+    address: String,
+    _directory: TempDir,
+}
+
+impl Crane {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let mut process = Command::new(crate::tool("crane"))
+            .args(["registry", "serve", "--address", "127.0.0.1:0"])
+            .env_clear()
+            .env("HOME", directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let port = loop {
+            let said = std::fs::read_to_string(&log).unwrap();
+            // A whole line, so that no digit is missing.
+            if let Some((_, rest)) = said.split_once("serving on port ")
+                && let Some((port, _)) = rest.split_once('\n')
+            {
+                break port.trim().to_owned();
+            }
+            if let Some(status) = process.try_wait().unwrap() {
+                panic!("the registry ended ({status}): {said}");
+            }
+            assert!(Instant::now() < deadline, "the registry does not listen: {said}");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        Self { process, address: format!("127.0.0.1:{port}"), _directory: directory }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for Crane {
+    fn drop(&mut self) {
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 }
