@@ -63,6 +63,7 @@ pub fn start(
     tasks.spawn(report_network(network.clone(), node.clone(), shutdown.clone()));
     prepare_tmpfs(&layout.projections(), 0o711)?;
     prepare_tmpfs(&layout.bundles(), 0o700)?;
+    prepare_tmpfs(&layout.fronts(), 0o700)?;
 
     // What they are made of: images, and their code.
     let store = ImageStore::open(&config.root_dir.join("images"))?;
