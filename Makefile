@@ -2,6 +2,7 @@
 # make test    format, lints, docs, unit and property tests, and the live suite: what .ci/run runs
 # make check   the same without the live suite; under two minutes when warm
 # make bench   figures of the release build against KWOK, written to target/bench.md; docs/benchmarks.md speaks of them
+# make fuzz    each fuzz target for SECONDS=60 (FUZZ="image-layer oci-spec" for some of them); fuzz/README.md
 # make setup   installs what is missing of Wasm targets and distribution packages; the others call it
 # make deny    licences, sources and bans of all dependencies (installs cargo-deny once)
 # make clean   removes all that was built
@@ -22,7 +23,7 @@ export RUSTDOCFLAGS = -D warnings
 MAKEFLAGS += --no-print-directory
 BESIDE = +@$(MAKE) -j4
 
-.PHONY: demo down test check lint unit live bench host samples tools tools-test tools-bench machine setup deny clean
+.PHONY: demo down test check lint unit live bench fuzz host samples tools tools-test tools-bench machine setup deny clean
 
 demo: setup
 	$(BESIDE) tools samples host
@@ -58,6 +59,14 @@ bench: setup
 	$(BESIDE) tools tools-bench samples host
 	@cargo build --release -p samara --bins
 	@$(SUDO) env SAMARA_BIN=$(TARGET)/release/samara $(TARGET)/debug/bench
+
+# Instrumented are our own crates alone; the lock file is the one that is shipped, and libfuzzer.
+SECONDS = 60
+FUZZ = $(sort $(basename $(notdir $(wildcard fuzz/seeds/*[a-z]))))
+fuzz:
+	@cp Cargo.lock fuzz/Cargo.lock
+	@cd fuzz && CARGO_TARGET_DIR=$(TARGET) RUSTC_WRAPPER=$(CURDIR)/fuzz/instrument.sh cargo build --quiet --bins
+	@fuzz/run.sh $(SECONDS) $(TARGET)/fuzz $(FUZZ:%=$(TARGET)/debug/fuzz-%)
 
 # The one build which demo and tests share.
 host:

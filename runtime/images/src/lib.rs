@@ -10,6 +10,8 @@ mod artifact;
 mod credentials;
 mod digest;
 mod format;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod go_duration;
 mod image;
 mod layout;

@@ -22,3 +22,9 @@ pub use credential::Credential;
 pub use error::{Detail, RegistryError, RegistryFailure};
 pub use hosts::{HostsError, parse_hosts};
 pub(crate) use session::{Giver, Purpose, Session, Sessions};
+
+/// For the fuzz targets.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn challenge(text: &str) -> bool {
+    challenge::Challenge::choose([text]).is_some()
+}

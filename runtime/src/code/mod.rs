@@ -11,6 +11,8 @@ mod cache;
 mod compile;
 mod digest;
 mod file;
+#[cfg(all(any(fuzzing, test), feature = "compile"))]
+pub mod fuzzing;
 #[cfg(feature = "compile")]
 mod imports;
 #[cfg(feature = "compile")]

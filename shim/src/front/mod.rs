@@ -18,6 +18,8 @@ mod error;
 mod events;
 mod fifo;
 mod forks;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod hooks;
 mod hostfile;
 mod link;

@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 mod allowance;
 mod client;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod hearing;
 pub(crate) mod serve;
 
