@@ -40,6 +40,11 @@ impl Identity {
         self.is_plain() || self.primary(address).is_some()
     }
 
+    /// Whether the pod has IPv4 addresses and no other.
+    pub(crate) fn is_v4_only(&self) -> bool {
+        !self.is_plain() && self.pod_ips.iter().all(IpAddr::is_ipv4)
+    }
+
     /// The pod's first address of the same family.
     fn primary(&self, like: IpAddr) -> Option<IpAddr> {
         self.pod_ips.iter().copied().find(|ip| ip.is_ipv4() == like.is_ipv4())

@@ -4,6 +4,7 @@
 //! this code: each address a guest names is decided on by [`Identity`] before it reaches the kernel, and translated
 //! back when the guest asks. Where a pod has a namespace of its own (no pod addresses are given) nothing is rewritten.
 
+mod addresses;
 mod identity;
 mod lookup;
 mod probe;
@@ -11,9 +12,8 @@ mod resolver;
 mod tcp;
 mod udp;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(crate) use identity::{Identity, Use};
@@ -33,16 +33,10 @@ pub(crate) struct Net {
     pub(crate) identity: Arc<Identity>,
     pub(crate) resolver: Arc<dyn Resolver>,
     on_listen: Option<OnListen>,
-    /// Handles of sockets that the guest bound to the wildcard address.
-    wildcards: HashSet<(Protocol, u32)>,
+    /// By handle: where a socket is other than the guest takes it for.
+    natures: HashMap<u32, addresses::Nature>,
     /// Ports at 127.0.0.1 to which the guest sends datagrams that in truth go to the pod's own address.
     redirected: HashSet<u16>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Protocol {
-    Tcp,
-    Udp,
 }
 
 impl fmt::Debug for Net {
@@ -53,15 +47,7 @@ impl fmt::Debug for Net {
 
 impl Net {
     pub(crate) fn new(identity: Arc<Identity>, resolver: Arc<dyn Resolver>, on_listen: Option<OnListen>) -> Self {
-        Self { identity, resolver, on_listen, wildcards: HashSet::new(), redirected: HashSet::new() }
-    }
-
-    /// What the guest is told of the address of a socket without a peer.
-    fn seen_unconnected(&self, protocol: Protocol, handle: u32, address: SocketAddr) -> SocketAddr {
-        if self.wildcards.contains(&(protocol, handle)) {
-            return identity::unspecified(address);
-        }
-        self.identity.seen(address)
+        Self { identity, resolver, on_listen, natures: HashMap::new(), redirected: HashSet::new() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rustix::net::SocketType;
 use wasmtime::component::{Linker, Resource};
-use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
+use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress};
 use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket as _;
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket::Host as _;
 use wasmtime_wasi::p2::bindings::sockets::{instance_network::Host as _, network::HostNetwork, network::Network};
@@ -12,7 +12,7 @@ use wasmtime_wasi::p2::{SocketResult, TcpSocket};
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView as _};
 
 use super::identity::Route;
-use super::{Networked, Protocol, answer, probe};
+use super::{Networked, answer, probe};
 
 const TCP: &str = "wasi:sockets/tcp@0.2.12";
 const CREATE: &str = "wasi:sockets/tcp-create-socket@0.2.12";
@@ -20,27 +20,33 @@ const CREATE: &str = "wasi:sockets/tcp-create-socket@0.2.12";
 pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     linker.instance(CREATE)?.func_wrap("create-tcp-socket", |mut store, (family,): (IpAddressFamily,)| {
         let state = store.data_mut();
+        let (family, nature) = state.net().family(family);
         let created = state.sockets().create_tcp_socket(family);
         if let Ok(socket) = &created {
-            // The number may have been another socket's.
-            state.net().wildcards.remove(&(Protocol::Tcp, socket.rep()));
+            state.net().remember(socket.rep(), nature);
         }
         answer(created)
     })?;
     let mut tcp = linker.instance(TCP)?;
+    tcp.func_wrap("[method]tcp-socket.address-family", |mut store, (socket,): (Resource<TcpSocket>,)| {
+        let state = store.data_mut();
+        let handle = socket.rep();
+        let family = state.sockets().address_family(socket)?;
+        Ok((state.net().seen_family(handle, family),))
+    })?;
     tcp.func_wrap_async(
         "[method]tcp-socket.start-bind",
         |mut store, (socket, network, address): (Resource<TcpSocket>, Resource<Network>, IpSocketAddress)| {
             Box::new(async move {
                 let state = store.data_mut();
-                let asked = SocketAddr::from(address);
-                let Ok(address) = state.net().identity.bind(asked) else {
-                    return Ok((Err(ErrorCode::AddressNotBindable),));
+                let (handle, asked) = (socket.rep(), SocketAddr::from(address));
+                let address = match state.net().bind(handle, asked) {
+                    Ok(address) => address,
+                    Err(unfit) => return Ok((Err(unfit.to_bind()),)),
                 };
-                let handle = socket.rep();
                 let bound = state.sockets().start_bind(socket, network, address.into()).await;
-                if bound.is_ok() && asked.ip().is_unspecified() && !state.net().identity.is_plain() {
-                    state.net().wildcards.insert((Protocol::Tcp, handle));
+                if bound.is_ok() {
+                    state.net().bound(handle, asked);
                 }
                 answer(bound)
             })
@@ -51,8 +57,9 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
         |mut store, (socket, network, address): (Resource<TcpSocket>, Resource<Network>, IpSocketAddress)| {
             Box::new(async move {
                 let state = store.data_mut();
-                let Ok(route) = state.net().identity.route(address.into()) else {
-                    return Ok((Err(ErrorCode::ConnectionRefused),));
+                let route = match state.net().route(socket.rep(), address.into()) {
+                    Ok(route) => route,
+                    Err(unfit) => return Ok((Err(unfit.to_connect()),)),
                 };
                 let mut sockets = state.sockets();
                 if let Err(error) = bind_first(&mut sockets, &socket, &route).await {
@@ -79,9 +86,10 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
     })?;
     tcp.func_wrap("[method]tcp-socket.accept", |mut store, (socket,): (Resource<TcpSocket>,)| {
         let state = store.data_mut();
+        let listener = socket.rep();
         let accepted = state.sockets().accept(socket);
         if let Ok((socket, _, _)) = &accepted {
-            state.net().wildcards.remove(&(Protocol::Tcp, socket.rep()));
+            state.net().inherit(socket.rep(), listener);
         }
         answer(accepted)
     })?;
@@ -89,24 +97,19 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
         let state = store.data_mut();
         let handle = socket.rep();
         let mut sockets = state.sockets();
-        let remote = sockets.remote_address(Resource::new_borrow(handle)).ok();
+        let remote = sockets.remote_address(Resource::new_borrow(handle)).ok().map(Into::into);
         let local = sockets.local_address(socket);
         let net = state.net();
-        answer(local.map(|local| match remote {
-            Some(remote) => net.identity.seen_ends(local.into(), remote.into()).0.into(),
-            None => IpSocketAddress::from(net.seen_unconnected(Protocol::Tcp, handle, local.into())),
-        }))
+        answer(local.map(|local| IpSocketAddress::from(net.seen_local(handle, local.into(), remote))))
     })?;
     tcp.func_wrap("[method]tcp-socket.remote-address", |mut store, (socket,): (Resource<TcpSocket>,)| {
         let state = store.data_mut();
+        let handle = socket.rep();
         let mut sockets = state.sockets();
-        let local = sockets.local_address(Resource::new_borrow(socket.rep())).ok();
+        let local = sockets.local_address(Resource::new_borrow(handle)).ok().map(Into::into);
         let remote = sockets.remote_address(socket);
-        let identity = &state.net().identity;
-        answer(remote.map(|remote| match local {
-            Some(local) => identity.seen_ends(local.into(), remote.into()).1.into(),
-            None => remote,
-        }))
+        let net = state.net();
+        answer(remote.map(|remote| IpSocketAddress::from(net.seen_remote(handle, local, remote.into()))))
     })?;
     Ok(())
 }

@@ -2,10 +2,9 @@
 
 use std::net::SocketAddr;
 
-use rustix::net::SocketType;
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi::p2::UdpSocket;
-use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Network};
+use wasmtime_wasi::p2::bindings::sockets::network::{IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::udp::{
     HostIncomingDatagramStream as _, HostOutgoingDatagramStream as _, HostUdpSocket as _, IncomingDatagramStream,
     OutgoingDatagram, OutgoingDatagramStream,
@@ -13,8 +12,7 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
 use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as _;
 use wasmtime_wasi::sockets::WasiSocketsView as _;
 
-use super::identity::{Refused, localhost};
-use super::{Net, Networked, Protocol, answer, probe};
+use super::{Networked, answer};
 
 const UDP: &str = "wasi:sockets/udp@0.2.12";
 const CREATE: &str = "wasi:sockets/udp-create-socket@0.2.12";
@@ -23,27 +21,34 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
     linker.instance(CREATE)?.func_wrap_async("create-udp-socket", |mut store, (family,): (IpAddressFamily,)| {
         Box::new(async move {
             let state = store.data_mut();
+            let (family, nature) = state.net().family(family);
             let created = state.sockets().create_udp_socket(family).await;
             if let Ok(socket) = &created {
-                state.net().wildcards.remove(&(Protocol::Udp, socket.rep()));
+                state.net().remember(socket.rep(), nature);
             }
             answer(created)
         })
     })?;
     let mut udp = linker.instance(UDP)?;
+    udp.func_wrap("[method]udp-socket.address-family", |mut store, (socket,): (Resource<UdpSocket>,)| {
+        let state = store.data_mut();
+        let handle = socket.rep();
+        let family = state.sockets().address_family(socket)?;
+        Ok((state.net().seen_family(handle, family),))
+    })?;
     udp.func_wrap_async(
         "[method]udp-socket.start-bind",
         |mut store, (socket, network, address): (Resource<UdpSocket>, Resource<Network>, IpSocketAddress)| {
             Box::new(async move {
                 let state = store.data_mut();
-                let asked = SocketAddr::from(address);
-                let Ok(address) = state.net().identity.bind(asked) else {
-                    return Ok((Err(ErrorCode::AddressNotBindable),));
+                let (handle, asked) = (socket.rep(), SocketAddr::from(address));
+                let address = match state.net().bind(handle, asked) {
+                    Ok(address) => address,
+                    Err(unfit) => return Ok((Err(unfit.to_bind()),)),
                 };
-                let handle = socket.rep();
                 let bound = state.sockets().start_bind(socket, network, address.into()).await;
-                if bound.is_ok() && asked.ip().is_unspecified() && !state.net().identity.is_plain() {
-                    state.net().wildcards.insert((Protocol::Udp, handle));
+                if bound.is_ok() {
+                    state.net().bound(handle, asked);
                 }
                 answer(bound)
             })
@@ -55,11 +60,17 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
         |mut store, (socket, remote): (Resource<UdpSocket>, Option<IpSocketAddress>)| {
             Box::new(async move {
                 let state = store.data_mut();
-                let remote = match remote.map(|address| send_to(state.net(), address.into())).transpose() {
+                let handle = socket.rep();
+                let remote = match remote.map(|address| state.net().send_to(handle, address.into())).transpose() {
                     Ok(remote) => remote,
-                    Err(Refused) => return Ok((Err(ErrorCode::ConnectionRefused),)),
+                    Err(unfit) => return Ok((Err(unfit.to_connect()),)),
                 };
-                answer(state.sockets().stream(socket, remote.map(Into::into)).await)
+                let streams = state.sockets().stream(socket, remote.map(Into::into)).await;
+                if let Ok((incoming, outgoing)) = &streams {
+                    state.net().inherit(incoming.rep(), handle);
+                    state.net().inherit(outgoing.rep(), handle);
+                }
+                answer(streams)
             })
         },
     )?;
@@ -67,32 +78,28 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
         let state = store.data_mut();
         let handle = socket.rep();
         let mut sockets = state.sockets();
-        let connected = sockets.remote_address(Resource::new_borrow(handle)).is_ok();
+        let remote = sockets.remote_address(Resource::new_borrow(handle)).ok().map(Into::into);
         let local = sockets.local_address(socket);
         let net = state.net();
-        answer(local.map(|address| {
-            let address = address.into();
-            IpSocketAddress::from(match connected {
-                true => net.identity.seen(address),
-                false => net.seen_unconnected(Protocol::Udp, handle, address),
-            })
-        }))
+        answer(local.map(|local| IpSocketAddress::from(net.seen_local(handle, local.into(), remote))))
     })?;
     udp.func_wrap("[method]udp-socket.remote-address", |mut store, (socket,): (Resource<UdpSocket>,)| {
         let state = store.data_mut();
+        let handle = socket.rep();
         let remote = state.sockets().remote_address(socket);
         let net = state.net();
-        answer(remote.map(|address| IpSocketAddress::from(seen_sender(net, address.into()))))
+        answer(remote.map(|address| IpSocketAddress::from(net.seen_sender(handle, address.into()))))
     })?;
     udp.func_wrap(
         "[method]incoming-datagram-stream.receive",
         |mut store, (stream, most): (Resource<IncomingDatagramStream>, u64)| {
             let state = store.data_mut();
+            let handle = stream.rep();
             let received = state.sockets().receive(stream, most);
             let net = state.net();
             answer(received.map(|mut datagrams| {
                 for datagram in &mut datagrams {
-                    datagram.remote_address = seen_sender(net, datagram.remote_address.into()).into();
+                    datagram.remote_address = net.seen_sender(handle, datagram.remote_address.into()).into();
                 }
                 datagrams
             }))
@@ -102,33 +109,16 @@ pub(super) fn shadow<T: Networked>(linker: &mut Linker<T>) -> wasmtime::Result<(
         "[method]outgoing-datagram-stream.send",
         |mut store, (stream, mut datagrams): (Resource<OutgoingDatagramStream>, Vec<OutgoingDatagram>)| {
             let state = store.data_mut();
+            let handle = stream.rep();
             for datagram in &mut datagrams {
                 let Some(address) = datagram.remote_address else { continue };
-                match send_to(state.net(), address.into()) {
+                match state.net().send_to(handle, address.into()) {
                     Ok(address) => datagram.remote_address = Some(address.into()),
-                    Err(Refused) => return Ok((Err(ErrorCode::RemoteUnreachable),)),
+                    Err(unfit) => return Ok((Err(unfit.to_send()),)),
                 }
             }
             answer(state.sockets().send(stream, datagrams))
         },
     )?;
     Ok(())
-}
-
-/// Where datagrams for `address` go. Remembers what was redirected, so that answers come from where they are awaited.
-fn send_to(net: &mut Net, address: SocketAddr) -> Result<SocketAddr, Refused> {
-    let route = net.identity.route(address)?;
-    let to = probe::choose(&route, SocketType::DGRAM);
-    if Some(to) == route.or {
-        net.redirected.insert(to.port());
-    }
-    Ok(to)
-}
-
-/// Whom the guest takes a datagram to be from.
-fn seen_sender(net: &Net, address: SocketAddr) -> SocketAddr {
-    if net.identity.is_own(address) && net.redirected.contains(&address.port()) {
-        return SocketAddr::new(localhost(address), address.port());
-    }
-    net.identity.seen(address)
 }

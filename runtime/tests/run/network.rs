@@ -25,6 +25,8 @@ crate::trials![
     hosts_and_literal_addresses_need_no_server,
     an_unknown_name_is_an_error,
     it_tells_when_a_guests_socket_listens,
+    a_server_on_the_ipv6_wildcard_serves_a_pod_that_has_ipv4_alone,
+    datagrams_of_an_ipv6_socket_come_and_go_by_ipv4,
 ];
 
 fn guest(network: &Network, args: &[&str]) -> Guest {
@@ -257,5 +259,35 @@ fn it_tells_when_a_guests_socket_listens() {
         assert_eq!(address, "10.88.0.1:7000".parse().unwrap());
         ask("10.88.0.1:7000");
         server.wait().succeeded();
+    });
+}
+
+fn a_server_on_the_ipv6_wildcard_serves_a_pod_that_has_ipv4_alone() {
+    inside(|| {
+        let server = serving(&pod(1), "[::]:7000");
+        let said = ask("10.88.0.1:7000");
+        assert!(said.starts_with("[::ffff:10.88.0.1]:7000 from [::ffff:"), "{said}");
+        assert_eq!(server.wait().succeeded(), "listening on [::]:7000\n", "as it asked for it");
+
+        let server = serving(&pod(1), "[::]:7000");
+        let said = guest(&pod(1), &["connect", "[::1]:7000"]).run().succeeded();
+        assert!(said.contains(" to [::1]:7000\n[::1]:7000 from [::1]:"), "{said}");
+        server.wait().succeeded();
+
+        let error = guest(&pod(1), &["connect", "[2001:db8::1]:7000"]).run().failed();
+        assert!(error.contains("nreachable"), "{error}");
+        guest(&pod(1), &["serve", "[fd00::1]:7000"]).run().failed();
+    });
+}
+
+fn datagrams_of_an_ipv6_socket_come_and_go_by_ipv4() {
+    inside(|| {
+        for (to, from) in [("[::1]:7000", "[::1]:7000"), ("[::ffff:10.88.0.1]:7000", "[::ffff:10.88.0.1]:7000")] {
+            let server = guest(&pod(1), &["udp-serve", "[::]:7000"]).start();
+            server.stdout.wait_for("bound to [::]:7000\n");
+            let said = guest(&pod(1), &["udp-ask", "[::]:0", to, "echo"]).run().succeeded();
+            assert_eq!(said, format!("echo from {from}\n"));
+            server.wait().succeeded();
+        }
     });
 }
