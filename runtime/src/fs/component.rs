@@ -31,7 +31,7 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
     })?;
     let mut types = linker.instance(TYPES)?;
 
-    /// `$call` once with what the guest gave, and once more from the root if that was refused as an escape.
+    /// `$call` once with what the guest gave, begun where it begins, and once more from the root if that was refused as an escape.
     macro_rules! one_path {
         ($name:literal, ($($argument:ident: $kind:ty),*), $last:expr, |$files:ident, $dir:ident, $path:ident| $call:expr, $result:ty) => {
             types.func_wrap_async(
@@ -40,13 +40,13 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
                     Box::new(async move {
                         let root = store.data().root();
                         let mut $files = store.data_mut().filesystem();
-                        let given = $path.clone();
+                        let given = begun($files.table, &root, &$dir, $path)?;
                         let first: FsResult<$result> = {
                             let ($dir, $path) = (Resource::new_borrow($dir.rep()), given.clone());
                             $call.await
                         };
                         if !is_escape(&first) {
-                            return answer(first);
+                            return answer(named(first, $files.table, &root, &$dir, &given, $last)?);
                         }
                         let Some((at, resolved)) = again($files.table, &root, &$dir, &given, $last)? else {
                             return answer(first);
@@ -56,7 +56,7 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
                             $call.await
                         };
                         $files.table.delete(at)?;
-                        answer(second)
+                        answer(named(second, $files.table, &root, &$dir, &given, $last)?)
                     })
                 },
             )?;
@@ -83,6 +83,7 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
             Box::new(async move {
                 let root = store.data().root();
                 let mut files = store.data_mut().filesystem();
+                let path = begun(files.table, &root, &dir, path)?;
                 let first = files.readlink_at(Resource::new_borrow(dir.rep()), path.clone()).await;
                 if !is_escape(&first) {
                     return answer(first);
@@ -100,9 +101,10 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
             Box::new(async move {
                 let root = store.data().root();
                 let mut files = store.data_mut().filesystem();
+                let path = begun(files.table, &root, &dir, path)?;
                 let first = files.symlink_at(Resource::new_borrow(dir.rep()), text.clone(), path.clone()).await;
                 if !is_escape(&first) {
-                    return answer(first);
+                    return answer(named(first, files.table, &root, &dir, &path, Last::Keep)?);
                 }
                 let Some(resolved) = resolved(files.table, &root, &dir, &path, Last::Keep)? else {
                     return answer(first);
@@ -118,10 +120,11 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
             Box::new(async move {
                 let root = store.data().root();
                 let mut files = store.data_mut().filesystem();
+                let (from, to) = (begun(files.table, &root, &old, from)?, begun(files.table, &root, &new, to)?);
                 let (old_dir, new_dir) = (Resource::new_borrow(old.rep()), Resource::new_borrow(new.rep()));
                 let first = files.link_at(old_dir, flags, from.clone(), new_dir, to.clone()).await;
                 if !is_escape(&first) {
-                    return answer(first);
+                    return answer(named(first, files.table, &root, &new, &to, Last::Keep)?);
                 }
                 let Some((from, to)) = both(files.table, &root, (&old, &from), (&new, &to))? else {
                     return answer(first);
@@ -141,10 +144,11 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
             Box::new(async move {
                 let root = store.data().root();
                 let mut files = store.data_mut().filesystem();
+                let (from, to) = (begun(files.table, &root, &old, from)?, begun(files.table, &root, &new, to)?);
                 let (old_dir, new_dir) = (Resource::new_borrow(old.rep()), Resource::new_borrow(new.rep()));
                 let first = files.rename_at(old_dir, from.clone(), new_dir, to.clone()).await;
                 if !is_escape(&first) {
-                    return answer(first);
+                    return answer(named(first, files.table, &root, &new, &to, Last::Keep)?);
                 }
                 let Some((from, to)) = both(files.table, &root, (&old, &from), (&new, &to))? else {
                     return answer(first);
@@ -163,6 +167,31 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
 
 fn follow(flags: PathFlags) -> Last {
     if flags.contains(PathFlags::SYMLINK_FOLLOW) { Last::Follow } else { Last::Keep }
+}
+
+/// A path as the guest means it: one from the root may be one from its working directory.
+fn begun(table: &ResourceTable, root: &Root, dir: &Resource<Descriptor>, path: String) -> wasmtime::Result<String> {
+    if !root.has_work() {
+        return Ok(path);
+    }
+    let is_root = matches!(table.get(dir)?, Descriptor::Dir(dir) if root.is(&dir.dir));
+    Ok(if is_root { root.begin(&path).unwrap_or(path) } else { path })
+}
+
+/// wasmtime-wasi has no name for what the kernel says of a read-only file system, and takes it for an IO error.
+fn named<T>(
+    result: FsResult<T>,
+    table: &ResourceTable,
+    root: &Root,
+    dir: &Resource<Descriptor>,
+    path: &str,
+    last: Last,
+) -> wasmtime::Result<FsResult<T>> {
+    if result.as_ref().err().and_then(FsError::downcast_ref) != Some(&ErrorCode::Io) {
+        return Ok(result);
+    }
+    let is_read_only = resolved(table, root, dir, path, last)?.is_some_and(|resolved| root.is_read_only(&resolved));
+    Ok(if is_read_only { Err(ErrorCode::ReadOnly.into()) } else { result })
 }
 
 /// wasmtime-wasi says "not permitted" for a path that leads out of its directory (and for other things: then the second

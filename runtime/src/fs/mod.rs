@@ -7,11 +7,14 @@
 //! inside is still proven by `RESOLVE_BENEATH`, not by the resolution.
 //!
 //! Relative paths: wasi-libc turns them into paths from `/` before they get here, in preview 1 and (with Rust 1.97's
-//! libc) in preview 2, and keeps nothing by which they could be told from absolute ones. So a guest begins in `/`; its
-//! working directory is handed over as `wasi:cli/environment.initial-cwd` and in `PWD`, which Go's runtime follows.
+//! libc) in preview 2, and keeps nothing by which they could be told from absolute ones. So where there is a working directory,
+//! a path from the root is looked for in it first ([`root::Root::begin`]). It is also handed over as
+//! `wasi:cli/environment.initial-cwd` and in `PWD`, which Go's runtime follows.
 
 mod component;
+mod errno;
 mod module;
+mod named;
 mod resolve;
 mod root;
 

@@ -1,22 +1,18 @@
 //! Path functions of `wasi_snapshot_preview1`.
 //!
-//! Only the preopened root (file 3) is resolved again: that is where wasi-libc begins every path it is given as text.
+//! wasi-libc begins every path that it is given as text at the preopened root, which is file 3.
 
 use wasmtime::{AsContextMut as _, Caller, Extern, Linker};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as p1, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
+use super::errno::{IO, PERM, ROFS, SUCCESS, errno};
+use super::named::{Named, RESULT, Scratch, begun, from_root, put, text};
 use super::resolve::Last;
 use super::root::Root;
 
 const MODULE: &str = "wasi_snapshot_preview1";
-/// The first preopened directory, which is the only one.
-const ROOT_FD: i32 = 3;
-/// `errno` of what leads out of its directory, among other things.
-const PERM: i32 = 63;
-const EXIST: i32 = 20;
-const SUCCESS: i32 = 0;
 const SYMLINK_FOLLOW: i32 = 1;
 
 /// A store's state with a root directory.
@@ -31,8 +27,8 @@ pub(crate) trait Rooted: Send + 'static {
 pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
 
-    /// `$call` once on the guest's memory, and once more on a memory that holds the resolved paths and has room for the
-    /// result, which is then copied to the guest's own.
+    /// `$call` on the guest's memory, or, where its paths mean others, on a memory that holds those and has room for the result,
+    /// which is then copied to the guest's own.
     macro_rules! shadow {
         ($name:literal, ($($argument:ident: $kind:ty),*), [$(($dir:ident, $path:ident, $length:ident, $last:expr)),+],
          [$($out:ident; $room:literal)?], |$wasi:ident, $memory:ident| $call:expr) => {
@@ -40,35 +36,46 @@ pub(crate) fn shadow<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> 
                 Box::new(async move {
                     let root = caller.data().root();
                     let (guest, state) = memory(&mut caller)?;
-                    let given = [$(($dir, text(guest, $path, $length), $last)),+];
-                    let first: i32 = {
-                        let ($wasi, $memory) = (state.wasi(), &mut GuestMemory::Unshared(&mut *guest));
-                        $call.await?
-                    };
-                    let resolve = |(dir, path, last): (i32, Option<String>, Last)| {
-                        (dir == ROOT_FD).then(|| root.resolve(root.dir(), &path?, last)).flatten()
-                    };
-                    if first != PERM {
-                        return Ok(first);
-                    }
-                    let Some(resolved) = given.into_iter().map(resolve).collect::<Option<Vec<_>>>() else {
-                        return Ok(first);
-                    };
-                    let mut scratch = Scratch::new(&resolved, 0 $(+ $room)?);
+                    let given = [$(Named::read(guest, $dir, $path, $length, $last)),+];
                     let results: &[i32] = &[$($out)?];
-                    let second: i32 = {
-                        let mut texts = scratch.texts.iter().copied();
-                        $(let ($path, $length) = texts.next().unwrap_or_default();)+
-                        $(let $out = RESULT;)?
-                        let ($wasi, $memory) = (state.wasi(), &mut GuestMemory::Unshared(&mut scratch.bytes));
-                        $call.await?
-                    };
-                    if second == SUCCESS {
-                        for at in results {
-                            put(guest, *at, scratch.result())?;
+                    let mut meant = begun(&root, &given);
+                    let mut again = true;
+                    loop {
+                        let answer: i32 = match &meant {
+                            None => {
+                                let ($wasi, $memory) = (state.wasi(), &mut GuestMemory::Unshared(&mut *guest));
+                                $call.await?
+                            }
+                            Some(meant) => {
+                                let mut scratch = Scratch::new(meant, 0 $(+ $room)?);
+                                let answer: i32 = {
+                                    let mut texts = scratch.texts.iter().copied();
+                                    $(let ($dir, $path, $length) = texts.next().unwrap_or_default();)+
+                                    $(let $out = RESULT;)?
+                                    let memory = &mut GuestMemory::Unshared(&mut scratch.bytes);
+                                    let ($wasi, $memory) = (state.wasi(), memory);
+                                    $call.await?
+                                };
+                                if answer == SUCCESS {
+                                    for at in results {
+                                        put(guest, *at, scratch.result())?;
+                                    }
+                                }
+                                answer
+                            }
+                        };
+                        if !matches!(answer, PERM | IO) || !again {
+                            return Ok(answer);
                         }
+                        let Some(resolved) = from_root(state.wasi(), &root, meant.as_deref(), &given).await else {
+                            return Ok(answer);
+                        };
+                        if answer == IO {
+                            let is_read_only = resolved.last().is_some_and(|(_, path)| root.is_read_only(path));
+                            return Ok(if is_read_only { ROFS } else { IO });
+                        }
+                        (meant, again) = (Some(resolved), false);
                     }
-                    Ok(second)
                 })
             })?;
         };
@@ -111,16 +118,22 @@ fn shadow_links<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let root = caller.data().root();
                 let (guest, state) = memory(&mut caller)?;
-                let given = text(guest, path, length);
-                let memory = &mut GuestMemory::Unshared(&mut *guest);
-                let first = p1::path_readlink(state.wasi(), memory, dir, path, length, buffer, room, out).await?;
-                if first != PERM || dir != ROOT_FD {
-                    return Ok(first);
+                let given = [Named::read(guest, dir, path, length, Last::Keep)];
+                let meant = begun(&root, &given);
+                if meant.is_none() {
+                    let memory = &mut GuestMemory::Unshared(&mut *guest);
+                    let first = p1::path_readlink(state.wasi(), memory, dir, path, length, buffer, room, out).await?;
+                    if first != PERM {
+                        return Ok(first);
+                    }
                 }
-                let Some(resolved) = given.and_then(|given| root.resolve(root.dir(), &given, Last::Keep)) else {
-                    return Ok(first);
+                let Some(resolved) = from_root(state.wasi(), &root, meant.as_deref(), &given).await else {
+                    return Ok(PERM);
                 };
-                let Ok(target) = root.read_link(&resolved) else { return Ok(first) };
+                let target = match root.read_link(&resolved[0].1) {
+                    Ok(target) => target,
+                    Err(error) => return Ok(errno(&error)),
+                };
                 let length = target.len().min(room as u32 as usize);
                 put(guest, buffer, &target.as_bytes()[..length])?;
                 put(guest, out, &(length as u32).to_le_bytes())?;
@@ -135,16 +148,21 @@ fn shadow_links<T: Rooted>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let root = caller.data().root();
                 let (guest, state) = memory(&mut caller)?;
-                let (text, given) = (text(guest, target, target_length), text(guest, path, length));
-                let memory = &mut GuestMemory::Unshared(&mut *guest);
-                let first = p1::path_symlink(state.wasi(), memory, target, target_length, dir, path, length).await?;
-                let (PERM, ROOT_FD, Some(text), Some(given)) = (first, dir, text, given) else { return Ok(first) };
-                let Some(resolved) = root.resolve(root.dir(), &given, Last::Keep) else { return Ok(first) };
-                Ok(match root.symlink(&text, &resolved) {
-                    Ok(()) => SUCCESS,
-                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => EXIST,
-                    Err(_) => first,
-                })
+                let (text, given) =
+                    (text(guest, target, target_length), Named::read(guest, dir, path, length, Last::Keep));
+                let given = [given];
+                let meant = begun(&root, &given);
+                if meant.is_none() {
+                    let memory = &mut GuestMemory::Unshared(&mut *guest);
+                    let first =
+                        p1::path_symlink(state.wasi(), memory, target, target_length, dir, path, length).await?;
+                    if !matches!(first, PERM | IO) {
+                        return Ok(first);
+                    }
+                }
+                let resolved = from_root(state.wasi(), &root, meant.as_deref(), &given).await;
+                let (Some(text), Some(resolved)) = (text, resolved) else { return Ok(PERM) };
+                Ok(root.symlink(&text, &resolved[0].1).map_or_else(|error| errno(&error), |()| SUCCESS))
             })
         },
     )?;
@@ -164,49 +182,4 @@ fn memory<'a, T: Rooted>(caller: &'a mut Caller<'_, T>) -> wasmtime::Result<(&'a
     let (bytes, state) = memory.data_and_store_mut(caller);
     state.wasi().set_hostcall_fuel(fuel);
     Ok((bytes, state))
-}
-
-/// A path in the guest's memory; `None` if it is not one, which the default function will find as well.
-fn text(memory: &[u8], at: i32, length: i32) -> Option<String> {
-    let at = usize::try_from(at as u32).ok()?;
-    let length = usize::try_from(length as u32).ok()?;
-    let bytes = memory.get(at..at.checked_add(length)?)?;
-    std::str::from_utf8(bytes).ok().map(str::to_owned)
-}
-
-/// Writes a result where the guest wants it.
-fn put(guest: &mut [u8], at: i32, bytes: &[u8]) -> wasmtime::Result<()> {
-    let start = usize::try_from(at as u32)?;
-    match start.checked_add(bytes.len()).and_then(|end| guest.get_mut(start..end)) {
-        Some(target) => target.copy_from_slice(bytes),
-        None => return Err(wasmtime::format_err!("result pointer {start:#x} is outside of the guest's memory")),
-    }
-    Ok(())
-}
-
-/// Where the result is in a [`Scratch`].
-const RESULT: i32 = 0;
-
-/// A memory of our own for the second call: room for a result, then texts.
-struct Scratch {
-    bytes: Vec<u8>,
-    /// Pointer and length of each text.
-    texts: Vec<(i32, i32)>,
-    room: usize,
-}
-
-impl Scratch {
-    fn new(texts: &[String], room: usize) -> Self {
-        let mut scratch = Self { bytes: vec![0; room], texts: Vec::new(), room };
-        for text in texts {
-            // Far shorter than 2 GiB: the kernel takes paths of 4 KiB.
-            scratch.texts.push((scratch.bytes.len() as i32, text.len() as i32));
-            scratch.bytes.extend_from_slice(text.as_bytes());
-        }
-        scratch
-    }
-
-    fn result(&self) -> &[u8] {
-        &self.bytes[..self.room]
-    }
 }

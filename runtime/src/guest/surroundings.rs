@@ -86,7 +86,7 @@ impl Surroundings {
         if cwd != "/" && !env.iter().any(|(name, _)| name == "PWD") {
             env.push(("PWD".into(), cwd.clone()));
         }
-        let root = Root::open(&world.root, files)?;
+        let root = Root::open(&world.root, &cwd, files)?;
         Ok(Self {
             identity: Arc::new(Identity::new(&world.network)),
             dns: world.network.dns,

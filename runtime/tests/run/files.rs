@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::guest::Guest;
 use crate::wasm;
@@ -13,6 +17,9 @@ crate::trials![
     links_can_be_read_whatever_they_say,
     a_guest_is_told_its_working_directory,
     the_working_directory_can_be_changed,
+    relative_paths_begin_in_the_working_directory_and_absolute_ones_do_not,
+    absolute_symlinks_work_from_any_open_directory,
+    a_read_only_root_says_so,
     an_http_guest_has_files_too,
 ];
 
@@ -128,6 +135,88 @@ fn the_working_directory_can_be_changed() {
         fs::create_dir(guest.root_path().join("dir")).unwrap();
         fs::write(guest.root_path().join("dir/file"), "text").unwrap();
         assert_eq!(guest.run().succeeded(), "text");
+    }
+}
+
+fn relative_paths_begin_in_the_working_directory_and_absolute_ones_do_not() {
+    for bytes in crate::guest::PROBES {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("app/data")).unwrap();
+        fs::create_dir_all(at("etc")).unwrap();
+        fs::write(at("app/config"), "relative").unwrap();
+        fs::write(at("etc/config"), "absolute").unwrap();
+        symlink("/etc/config", at("app/link")).unwrap();
+        let run = |args: &[&str]| {
+            let mut guest = Guest::new(&bytes()).args(args).root(root.path());
+            guest.world.cwd = "/app".into();
+            guest.run()
+        };
+        assert_eq!(run(&["cat", "config"]).succeeded(), "relative");
+        assert_eq!(run(&["cat", "./config"]).succeeded(), "relative");
+        assert_eq!(run(&["cat", "../etc/config"]).succeeded(), "absolute");
+        assert_eq!(run(&["cat", "link"]).succeeded(), "absolute");
+        assert_eq!(run(&["read-link", "link"]).succeeded(), "/etc/config\n");
+        assert_eq!(run(&["cat", "/etc/config"]).succeeded(), "absolute");
+        assert_eq!(run(&["cat", "/app/config"]).succeeded(), "relative");
+        assert_eq!(run(&["size", "config"]).succeeded(), "8\n");
+        assert_eq!(run(&["list", "."]).succeeded(), "config,data,link\n");
+        run(&["write", "made", "here"]).succeeded();
+        assert_eq!(fs::read_to_string(at("app/made")).unwrap(), "here");
+        run(&["write", "/etc/made", "there"]).succeeded();
+        assert_eq!(fs::read_to_string(at("etc/made")).unwrap(), "there");
+        run(&["make-dir", "data/dir"]).succeeded();
+        run(&["rename", "made", "/etc/moved"]).succeeded();
+        assert!(at("app/data/dir").is_dir() && at("etc/moved").exists() && !at("app/made").exists());
+        run(&["remove", "/etc/moved"]).succeeded();
+        assert!(run(&["cat", "missing"]).failed().contains("No such file"));
+    }
+}
+
+fn absolute_symlinks_work_from_any_open_directory() {
+    for bytes in crate::guest::PROBES {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("usr/bin")).unwrap();
+        fs::create_dir_all(at("deep/in/here")).unwrap();
+        fs::write(at("usr/bin/tool"), "tool").unwrap();
+        symlink("/usr/bin", at("deep/in/here/bin")).unwrap();
+        symlink("/usr/bin/tool", at("deep/in/here/tool")).unwrap();
+        let run = |args: &[&str]| Guest::new(&bytes()).args(args).root(root.path()).run();
+        assert_eq!(run(&["cat-at", "/deep/in/here", "tool"]).succeeded(), "tool");
+        assert_eq!(run(&["cat-at", "/deep/in/here", "bin/tool"]).succeeded(), "tool");
+        assert_eq!(run(&["cat-at", "/deep/in", "here/bin/../../usr/bin/tool"]).succeeded(), "tool");
+        run(&["cat-at", "/deep/in/here", "bin/none"]).failed();
+    }
+}
+
+fn a_read_only_root_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().to_owned();
+    let test = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNS).expect("needs root");
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        fs::write(path.join("file"), "text").unwrap();
+        mount(none, &path, none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY, none).unwrap();
+        for bytes in crate::guest::PROBES {
+            let run = |args: &[&str]| Guest::new(&bytes()).args(args).root(&path).run();
+            assert_eq!(run(&["cat", "/file"]).succeeded(), "text");
+            for change in [
+                &["write", "/file", "x"][..],
+                &["write", "/new", "x"],
+                &["make-dir", "/dir"],
+                &["remove", "/file"],
+                &["rename", "/file", "/other"],
+            ] {
+                let error = run(change).failed();
+                assert!(error.contains("Read-only file system"), "{change:?}: {error}");
+            }
+        }
+    });
+    if let Err(panic) = test.join() {
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
+mod at;
 mod net;
 
 fn main() {
@@ -71,6 +72,7 @@ fn run(args: &[&str]) -> io::Result<()> {
             env::set_current_dir(dir)?;
             print!("{}", fs::read_to_string(path)?);
         }
+        ["cat-at", dir, path] => print!("{}", at::read(dir, path)?),
         ref other => return net::run(other),
     }
     Ok(())
