@@ -2,6 +2,7 @@
 
 use super::inspect::{Refusal, Shape};
 use crate::guest::stop;
+use crate::program::{HANDLER, RUN};
 
 /// Interfaces of one version, and what a version must begin with to be served by it.
 struct Family {
@@ -62,9 +63,9 @@ pub(super) fn check(shape: &Shape, known: &[(String, String)]) -> Result<(), Ref
             }
             if *has_start { Ok(()) } else { Err(Refusal::NoStart) }
         }
-        Shape::Component { imports } => match imports.iter().find(|import| !is_known(import)) {
+        Shape::Component { imports, exports } => match imports.iter().find(|import| !is_known(import)) {
             Some(import) => Err(unknown_interface(import)),
-            None => Ok(()),
+            None => runnable(exports),
         },
     }
 }
@@ -74,6 +75,26 @@ pub(super) fn check(shape: &Shape, known: &[(String, String)]) -> Result<(), Ref
 pub fn admit(imports: &[String]) -> Result<(), String> {
     match imports.iter().find(|import| !is_known(import)) {
         Some(import) => Err(unknown_interface(import).to_string()),
+        None => Ok(()),
+    }
+}
+
+/// What a host can call, under its names in preview 2 and 3.
+const ENTRIES: [&str; 3] = [RUN, HANDLER, "wasi:http/handler"];
+
+/// Refuses a component whose only way in is of another version. One without any is the linker's to refuse.
+fn runnable(exports: &[String]) -> Result<(), Refusal> {
+    let version = |export: &String| {
+        let (interface, version) = export.split_once('@')?;
+        ENTRIES.contains(&interface).then(|| version.starts_with("0.2."))
+    };
+    if exports.iter().any(|export| version(export) == Some(true)) {
+        return Ok(());
+    }
+    match exports.iter().find(|export| version(export) == Some(false)) {
+        Some(other) => Err(Refusal::NotRunnable(format!(
+            "the component exports {other}, and this node runs {RUN} and {HANDLER} of 0.2 (preview 2)"
+        ))),
         None => Ok(()),
     }
 }
@@ -143,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_unknown_interface_is_named_with_the_nearest_one() {
-        let component = |import: &str| Shape::Component { imports: vec![import.to_owned()] };
+        let component = |import: &str| Shape::Component { imports: vec![import.to_owned()], exports: vec![] };
         assert_eq!(
             message(&component("wasi:http/types@0.3.0")),
             "imports wasi:http/types@0.3.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)"
@@ -172,6 +193,26 @@ mod tests {
             refused,
             "imports wasi:io/pool@0.2.0, which this node does not have (the nearest it has is wasi:io/poll@0.2.12)"
         );
+    }
+
+    #[test]
+    fn a_component_of_preview_3_is_refused_by_what_it_exports() {
+        let exports = |exports: &[&str]| Shape::Component {
+            imports: vec![],
+            exports: exports.iter().map(|&export| export.to_owned()).collect(),
+        };
+        for other in ["wasi:cli/run@0.3.0", "wasi:http/handler@0.3.0-rc-2026-01-06", "wasi:cli/run@1.0.0"] {
+            assert_eq!(
+                message(&exports(&["a:b/c@0.1.0", other])),
+                format!(
+                    "the component exports {other}, and this node runs wasi:cli/run and \
+                     wasi:http/incoming-handler of 0.2 (preview 2)"
+                ),
+            );
+        }
+        for fine in [&["wasi:cli/run@0.3.0", "wasi:cli/run@0.2.3"][..], &["wasi:http/incoming-handler@0.2.0"], &[]] {
+            assert_eq!(check(&exports(fine), &[]), Ok(()), "{fine:?}");
+        }
     }
 
     #[test]

@@ -39,9 +39,10 @@ pub(super) enum Shape {
         imports: Vec<(String, String)>,
         has_start: bool,
     },
-    /// Imports of types alone are left out: they ask nothing of the host.
     Component {
+        /// Those of types alone are left out: they ask nothing of the host.
         imports: Vec<String>,
+        exports: Vec<String>,
     },
 }
 
@@ -124,6 +125,7 @@ struct Names {
     component: bool,
     module_imports: Vec<(String, String)>,
     component_imports: Vec<String>,
+    component_exports: Vec<String>,
     has_start: bool,
 }
 
@@ -149,6 +151,11 @@ impl Names {
                 self.component_imports.push(import?.name.name.to_owned());
             }
         }
+        if let Payload::ComponentExportSection(section) = payload {
+            for export in section.clone() {
+                self.component_exports.push(export?.name.name.to_owned());
+            }
+        }
         Ok(())
     }
 
@@ -158,7 +165,10 @@ impl Names {
         }
         let asks =
             |name: &String| types.component_item_for_import(name).is_none_or(|item| asks_of_host(types, &item.ty));
-        Shape::Component { imports: self.component_imports.into_iter().filter(asks).collect() }
+        Shape::Component {
+            imports: self.component_imports.into_iter().filter(asks).collect(),
+            exports: self.component_exports,
+        }
     }
 }
 
@@ -229,9 +239,10 @@ mod tests {
                 (import "a:b/funcs@1.2.3" (instance (export "f" (func))))
                 (import "a:b/types@1.2.3" (instance (type $t (enum "x")) (export "t" (type (eq $t)))))
                 (import "alone" (func))
-                (core module (import "inner" "f" (func))))"#);
+                (core module (import "inner" "f" (func)))
+                (type $u u8) (export "out" (type $u)))"#);
         let imports = vec!["a:b/funcs@1.2.3".into(), "alone".into()];
-        assert_eq!(inspect(&component), Ok(Shape::Component { imports }));
+        assert_eq!(inspect(&component), Ok(Shape::Component { imports, exports: vec!["out".into()] }));
     }
 
     #[test]

@@ -13,6 +13,7 @@ crate::trials![
     precompiled_code_is_refused_by_name,
     an_unknown_import_is_named,
     a_component_with_an_unknown_import_is_named,
+    a_component_of_preview_3_is_refused_with_what_it_wants,
     an_import_of_another_type_is_refused,
     a_library_is_refused,
     a_truncated_module_is_refused,
@@ -68,6 +69,27 @@ fn an_unknown_import_is_named() {
 fn a_component_with_an_unknown_import_is_named() {
     let component = wat(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance (export "open" (func)))))"#);
     assert!(refusal(&component).starts_with("imports wasi:keyvalue/store@0.2.0, which this node does not have"));
+}
+
+fn a_component_of_preview_3_is_refused_with_what_it_wants() {
+    let asking = wat(r#"(component (import "wasi:clocks/monotonic-clock@0.3.0" (instance (export "now" (func)))))"#);
+    assert_eq!(
+        refusal(&asking),
+        "imports wasi:clocks/monotonic-clock@0.3.0, which this node does not have \
+         (the nearest it has is wasi:clocks/monotonic-clock@0.2.12)"
+    );
+    let offering = wat(r#"(component
+        (core module $m (func (export "run")) (func (export "cb") (param i32 i32 i32) (result i32) i32.const 0))
+        (core instance $i (instantiate $m))
+        (component $c (import "f" (func $f)) (export "run" (func $f)))
+        (func $f (canon lift (core func $i "run")))
+        (instance $r (instantiate $c (with "f" (func $f))))
+        (export "wasi:cli/run@0.3.0" (instance $r)))"#);
+    assert_eq!(
+        refusal(&offering),
+        "the component exports wasi:cli/run@0.3.0, and this node runs wasi:cli/run and wasi:http/incoming-handler of 0.2 \
+         (preview 2)"
+    );
 }
 
 fn an_import_of_another_type_is_refused() {
