@@ -1,11 +1,16 @@
-//! Docker's `config.json` and the older `.dockercfg`, as pull secrets carry them.
+//! Docker's `config.json` and the older `.dockercfg`, as pull secrets carry them, and what they hold for an image.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use samara_agent::images::Keyring;
-use samara_images::Reference;
+use samara_images::{DockerConfig, Keyring, Reference};
 
-const IMAGES: [&str; 4] = ["busybox", "registry.test:5000/team/app:1", "a.b.example/x/y", "[::1]:5000/z"];
+const IMAGES: [&str; 5] = [
+    "busybox",
+    "registry.test:5000/team/app:1",
+    "a.b.example/x/y",
+    "[::1]:5000/z",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.test/x",
+];
 
 fuzz_target!(|bytes: &[u8]| {
     let images = IMAGES.map(|image| Reference::parse(image).expect("an image"));
@@ -13,5 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
         for image in &images {
             keyring.lookup(image);
         }
+    }
+    if let Ok(config) = DockerConfig::parse(bytes) {
+        images.iter().for_each(|image| drop(config.held(image)));
     }
 });
