@@ -12,13 +12,14 @@ use crate::{engine, program};
 /// Sizes of what is shared by all guests of a zygote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostConfig {
-    /// Instances of one guest at the same time: bounds the concurrent requests of an http guest.
+    /// Instances of one guest at the same time: bounds the concurrent requests of an http guest. Each costs every process
+    /// two mappings, some 500 bytes of kernel memory.
     pub instances: u32,
 }
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { instances: 256 }
+        Self { instances: 128 }
     }
 }
 
