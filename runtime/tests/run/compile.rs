@@ -19,6 +19,7 @@ crate::trials![
     a_truncated_module_is_refused,
     wasm_larger_than_allowed_is_refused,
     a_compiler_out_of_time_or_memory_says_so,
+    what_is_made_to_hold_the_compiler_up_ends_within_its_limits,
     a_missing_compiler_is_an_error_of_its_own,
     the_worker_has_no_privileges,
 ];
@@ -133,6 +134,69 @@ fn a_compiler_out_of_time_or_memory_says_so() {
         let error = with_limits(&wasm::component("probe"), limits).unwrap_err();
         let expected = format!("{mebibytes} MiB of memory");
         assert!(matches!(&error, CompileError::Limit(text) if *text == expected), "{error:?}");
+    }
+}
+
+/// A module whose functions all have this body; the first is `_start`.
+fn of_functions(count: u32, locals: u32, body: &[u8]) -> Vec<u8> {
+    fn number(mut value: u32, out: &mut Vec<u8>) {
+        while value >= 0x80 {
+            out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        out.push(value as u8);
+    }
+    fn counted(bytes: &[u8]) -> Vec<u8> {
+        let mut all = Vec::new();
+        number(bytes.len() as u32, &mut all);
+        [all, bytes.to_vec()].concat()
+    }
+    fn each(count: u32, one: &[u8]) -> Vec<u8> {
+        let mut all = Vec::new();
+        number(count, &mut all);
+        [all, one.repeat(count as usize)].concat()
+    }
+    let mut function = vec![1];
+    number(locals, &mut function);
+    function.push(0x7e);
+    function.extend_from_slice(body);
+    function.push(0x0b);
+    let start = [&[1][..], &counted(b"_start"), &[0, 0]].concat();
+    let sections: [(u8, Vec<u8>); 4] =
+        [(1, vec![1, 0x60, 0, 0]), (3, each(count, &[0])), (7, start), (10, each(count, &counted(&function)))];
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    for (kind, section) in sections {
+        module.push(kind);
+        module.extend(counted(&section));
+    }
+    module
+}
+
+fn what_is_made_to_hold_the_compiler_up_ends_within_its_limits() {
+    const BLOCK: &[u8] = &[0x02, 0x40];
+    let nested = |depth: usize| [BLOCK.repeat(depth), vec![0x0b; depth]].concat();
+    // Each value is one more than the one before, and all are alive to the end.
+    let alive =
+        |count: usize| [[0x20, 0, 0x42, 1, 0x7c, 0x22, 0].repeat(count), vec![0x7c; count - 1], vec![0x1a]].concat();
+    // A jump with nearly as many ways as there may be, again and again.
+    let jumps = || {
+        let table = [&[0x41, 0, 0x0e, 0xe8, 0xfb, 0x03][..], &[0; 65_000], &[0]].concat();
+        [BLOCK, &table, &[0x0b]].concat().repeat(20)
+    };
+    let limits = CompileLimits { cpu_seconds: 1, memory: 512 << 20, ..CompileLimits::default() };
+    for (what, module) in [
+        ("a hundred thousand functions", of_functions(100_000, 1, &[])),
+        ("as many locals as there may be", of_functions(200, 49_999, &alive(100))),
+        ("blocks in blocks", of_functions(1, 1, &nested(300_000))),
+        ("values that are alive for long", of_functions(4, 1, &alive(100_000))),
+        ("jumps with many ways", of_functions(4, 1, &jumps())),
+    ] {
+        let begun = std::time::Instant::now();
+        match with_limits(&module, limits) {
+            Ok(_) | Err(CompileError::Limit(_)) => {}
+            Err(other) => panic!("{what}: {other:?}"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
     }
 }
 
