@@ -68,6 +68,15 @@ pub struct NodeArgs {
     /// Registries spoken to without TLS, as HOST or HOST:PORT; this machine's own always are
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub plain_registry: Vec<String>,
+    /// Settings per registry, as containerd keeps them: mirrors, authorities, client certificates in DIR/HOST/hosts.toml
+    #[arg(long, value_name = "DIR")]
+    pub registry_config_dir: Option<PathBuf>,
+    /// A CredentialProviderConfig file, or a directory of them: programs that know credentials for registries
+    #[arg(long, value_name = "FILE", requires = "image_credential_provider_bin_dir")]
+    pub image_credential_provider_config: Option<PathBuf>,
+    /// Where those programs are
+    #[arg(long, value_name = "DIR", requires = "image_credential_provider_config")]
+    pub image_credential_provider_bin_dir: Option<PathBuf>,
     /// Append one line of JSON for each pod's start to FILE: where its time went, by phase
     #[arg(long, value_name = "FILE")]
     pub trace_starts: Option<PathBuf>,
@@ -159,6 +168,8 @@ mod tests {
             ("--node-labels=x", "--node-labels"),
             ("--max-pods=-1", "--max-pods"),
             ("--port=70000", "--port"),
+            ("--image-credential-provider-config=c", "--image-credential-provider-bin-dir"),
+            ("--image-credential-provider-bin-dir=d", "--image-credential-provider-config"),
         ] {
             let error = parse(&[flag]).expect_err(flag);
             assert!(error.contains(named), "{error}");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use samara_images::Admit;
 use tokio_util::sync::CancellationToken;
 
 /// Compiles a module into the code cache from which the shims load it.
@@ -27,6 +28,8 @@ pub struct CompileError {
 pub struct Deps {
     /// Module to machine code.
     pub compile: Arc<dyn Compile>,
+    /// What components may import: asked before their download.
+    pub admit: Arc<dyn Admit>,
     /// The executable started as `containerd-shim-samara-v1 front`.
     pub shim_exe: PathBuf,
     /// Cancelled when the agent is to stop. Pods are left running.

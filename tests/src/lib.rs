@@ -18,6 +18,7 @@ pub mod kubectl;
 pub mod load;
 pub mod manifest;
 pub mod node;
+pub mod private;
 pub mod samples;
 pub mod scene;
 pub mod site;

@@ -57,12 +57,20 @@ pub struct Options {
     pub whom: For,
     /// Fields of its `KubeletConfiguration` beyond the harness's own.
     pub config: Value,
+    /// Flags beyond the harness's own.
+    pub flags: Vec<OsString>,
 }
 
 impl Options {
     /// A node for everyone that joins by kubeconfig.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), join: Join::Kubeconfig, whom: For::Everyone, config: json!({}) }
+        Self {
+            name: name.to_owned(),
+            join: Join::Kubeconfig,
+            whom: For::Everyone,
+            config: json!({}),
+            flags: Vec::new(),
+        }
     }
 }
 
@@ -129,6 +137,7 @@ impl Node {
             .arg(&home.logs)
             .arg("--trace-starts")
             .arg(dir.join("starts.json"))
+            .args(&options.flags)
             .env("RUST_BACKTRACE", "1")
             .env(
                 "RUST_LOG",

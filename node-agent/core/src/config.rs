@@ -10,7 +10,7 @@
 //! | access | `authentication.anonymous.enabled`, `authentication.webhook.enabled`, `authentication.webhook.cacheTTL`, `authentication.x509.clientCAFile`, `authorization.mode`, `authorization.webhook.cacheAuthorizedTTL`, `authorization.webhook.cacheUnauthorizedTTL` |
 //! | node | `registerNode`, `registerWithTaints`, `providerID`, `podCIDR`, `maxPods`, `podsPerCore`, `kubeReserved`, `systemReserved`, `evictionHard`, `nodeStatusUpdateFrequency`, `nodeStatusReportFrequency`, `nodeLeaseDurationSeconds`, `nodeStatusMaxImages` |
 //! | pods | `cgroupRoot`, `clusterDNS`, `clusterDomain`, `resolvConf`, `podLogsDir`, `containerLogMaxSize`, `containerLogMaxFiles`, `crashLoopBackOff.maxContainerRestartPeriod` |
-//! | images | `serializeImagePulls`, `maxParallelImagePulls`, `registryPullQPS`, `registryBurst` |
+//! | images | `serializeImagePulls`, `maxParallelImagePulls`, `registryPullQPS`, `registryBurst`, `imagePullCredentialsVerificationPolicy`, `preloadedImagesVerificationAllowlist`, `imageMinimumGCAge`, `imageMaximumGCAge`, `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent` |
 //! | events | `eventRecordQPS`, `eventBurst` |
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::pull::access::{Allowlist, VerificationPolicy};
 use crate::resources::ResourceList;
 
 mod read;
@@ -70,6 +71,15 @@ pub struct KubeletConfiguration {
     pub max_parallel_image_pulls: Option<u32>,
     pub registry_pull_qps: Option<u32>,
     pub registry_burst: Option<u32>,
+    /// With its list.
+    pub image_verification: Option<VerificationPolicy>,
+    pub image_minimum_gc_age: Option<Duration>,
+    /// 0: no image is too old.
+    pub image_maximum_gc_age: Option<Duration>,
+    /// 0 to 100.
+    pub image_gc_high_threshold_percent: Option<u8>,
+    /// 0 to 100.
+    pub image_gc_low_threshold_percent: Option<u8>,
     pub event_record_qps: Option<u32>,
     pub event_burst: Option<u32>,
 }
@@ -162,6 +172,11 @@ pub fn parse(text: &str) -> Result<Parsed, ConfigError> {
         max_parallel_image_pulls: top.count("maxParallelImagePulls")?,
         registry_pull_qps: top.count("registryPullQPS")?,
         registry_burst: top.count("registryBurst")?,
+        image_verification: image_verification(&mut top)?,
+        image_minimum_gc_age: top.duration("imageMinimumGCAge")?,
+        image_maximum_gc_age: top.duration("imageMaximumGCAge")?,
+        image_gc_high_threshold_percent: percent(&mut top, "imageGCHighThresholdPercent")?,
+        image_gc_low_threshold_percent: percent(&mut top, "imageGCLowThresholdPercent")?,
         event_record_qps: top.count("eventRecordQPS")?,
         event_burst: top.count("eventBurst")?,
     };
@@ -170,6 +185,38 @@ pub fn parse(text: &str) -> Result<Parsed, ConfigError> {
     }
     crash_loops.rest_into(&mut top);
     Ok(Parsed { config, warnings: top.warnings() })
+}
+
+fn percent(top: &mut Section, field: &str) -> Result<Option<u8>, ConfigError> {
+    let share = top.whole(field, 0..=100)?;
+    Ok(share.and_then(|share| u8::try_from(share).ok()))
+}
+
+fn image_verification(top: &mut Section) -> Result<Option<VerificationPolicy>, ConfigError> {
+    const FIELD: &str = "imagePullCredentialsVerificationPolicy";
+    const LIST: &str = "preloadedImagesVerificationAllowlist";
+    let list = top.object::<Vec<String>>(LIST)?;
+    let policy = match top.text(FIELD)?.as_deref() {
+        None | Some("") => None,
+        Some("NeverVerify") => Some(VerificationPolicy::NeverVerify),
+        Some("NeverVerifyPreloadedImages") => Some(VerificationPolicy::NeverVerifyPreloadedImages),
+        Some("NeverVerifyAllowlistedImages") => {
+            let list = Allowlist::parse(list.clone().unwrap_or_default()).map_err(|reason| top.error(LIST, reason))?;
+            Some(VerificationPolicy::NeverVerifyAllowlistedImages(list))
+        }
+        Some("AlwaysVerify") => Some(VerificationPolicy::AlwaysVerify),
+        Some(other) => {
+            let reason = format!(
+                "expected \"NeverVerify\", \"NeverVerifyPreloadedImages\", \"NeverVerifyAllowlistedImages\" or \"AlwaysVerify\", found {other:?}"
+            );
+            return Err(top.error(FIELD, reason));
+        }
+    };
+    let listed = matches!(policy, Some(VerificationPolicy::NeverVerifyAllowlistedImages(_)));
+    if !listed && list.is_some_and(|list| !list.is_empty()) {
+        return Err(top.error(LIST, format!("is only for {FIELD}: NeverVerifyAllowlistedImages")));
+    }
+    Ok(policy)
 }
 
 fn authentication(top: &mut Section) -> Result<Authentication, ConfigError> {

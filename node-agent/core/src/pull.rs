@@ -1,5 +1,8 @@
 //! Whether an image is pulled, and what is told while it is not here (kubelet: `images/image_manager.go`).
 
+pub mod access;
+pub mod gc;
+
 use k8s_openapi::api::core::v1::Container;
 
 use crate::events::quoted;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use samara_agent::{Compile, CompileError};
+use samara_images::Admit;
 use samara_runtime::CodeCache;
 use samara_runtime::code;
 
@@ -22,6 +23,16 @@ impl Compiler {
         let dir = root_dir.join("code");
         let cache = CodeCache::open(&dir).with_context(|| format!("open the code cache {}", dir.display()))?;
         Ok(Self { cache, exe })
+    }
+}
+
+/// What this runtime gives to components.
+#[derive(Debug)]
+pub(crate) struct Imports;
+
+impl Admit for Imports {
+    fn imports(&self, imports: &[String]) -> Result<(), String> {
+        code::admit(imports).map_err(|problem| format!("it {problem}"))
     }
 }
 

@@ -8,7 +8,7 @@ use samara_agent::Deps;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::compiler::Compiler;
+use crate::compiler::{Compiler, Imports};
 use crate::image::store::install_tls;
 
 pub(crate) use samara_agent::args::NodeArgs;
@@ -32,7 +32,7 @@ pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
             stop.cancel();
         });
         let compile = Arc::new(Compiler::new(&config.root_dir, exe.clone())?);
-        samara_agent::run(config, Deps { compile, shim_exe: exe, shutdown }).await?;
+        samara_agent::run(config, Deps { compile, admit: Arc::new(Imports), shim_exe: exe, shutdown }).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
 }

@@ -16,7 +16,7 @@ use crate::args::NodeArgs;
 use crate::certificates::{CertificatesConfig, ServingSource};
 use crate::node::{EvictionHard, Machine, NodeConfig, Threshold};
 use crate::pace::Rate;
-use crate::pods::PodsConfig;
+use crate::pods::{CredentialsConfig, PodsConfig};
 use crate::server::{Authorization, ServerConfig};
 
 /// Features of a kubelet that work here, in `status.declaredFeatures`.
@@ -77,6 +77,9 @@ fn with_absolute_paths(flags: NodeArgs) -> NodeArgs {
         run_dir: absolute(flags.run_dir),
         log_dir: flags.log_dir.map(absolute),
         container_log_dir: flags.container_log_dir.map(absolute),
+        registry_config_dir: flags.registry_config_dir.map(absolute),
+        image_credential_provider_config: flags.image_credential_provider_config.map(absolute),
+        image_credential_provider_bin_dir: flags.image_credential_provider_bin_dir.map(absolute),
         ..flags
     }
 }
@@ -180,7 +183,23 @@ fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> PodsConfig {
         (Some(false) | None, most) => most.and_then(|most| usize::try_from(most).ok()),
     };
     pods.images.registries.plain_http.extend(flags.plain_registry.iter().cloned());
+    pods.images.registries.hosts_dir.clone_from(&flags.registry_config_dir);
+    set(&mut pods.verification, file.image_verification.clone());
+    pods.credentials = CredentialsConfig {
+        docker: docker_configs(&flags.root_dir),
+        plugins: flags.image_credential_provider_config.clone().zip(flags.image_credential_provider_bin_dir.clone()),
+    };
     pods
+}
+
+/// Where the kubelet looks: its own directory, the home of who runs it, the root.
+fn docker_configs(root_dir: &Path) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let mut files = vec![root_dir.join("config.json")];
+    files.extend(home.map(|home| home.join(".docker/config.json")));
+    files.push("/.docker/config.json".into());
+    files.dedup();
+    files
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -277,6 +296,21 @@ mod tests {
         assert_eq!(config.container_logs_dir, Path::new("/var/log/containers"));
         assert_eq!(config.api.kubeconfig, Path::new("/var/lib/samara/kubeconfig"));
         assert!(!config.server.anonymous && config.server.token_review);
+    }
+
+    #[test]
+    fn credentials_are_looked_for_where_the_kubelet_looks_and_in_its_plugins() {
+        let flags = [
+            "--root-dir=/r",
+            "--image-credential-provider-config=/c.yaml",
+            "--image-credential-provider-bin-dir=/bin",
+            "--registry-config-dir=/certs.d",
+        ];
+        let pods = merged(&flags, "").expect("right").pods;
+        assert_eq!(pods.credentials.plugins, Some(("/c.yaml".into(), "/bin".into())));
+        assert_eq!(pods.credentials.docker.first().map(PathBuf::as_path), Some(Path::new("/r/config.json")));
+        assert_eq!(pods.images.registries.hosts_dir.as_deref(), Some(Path::new("/certs.d")));
+        assert_eq!(merged(&[], "").expect("right").pods.credentials.plugins, None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
-use samara_images::{Credential, Image, Puller, Reference};
+use samara_images::{Credential, Image, Puller, Reference, Retry};
 use tokio::sync::{Semaphore, watch};
 
 use crate::pace::{Pace, Rate};
@@ -34,14 +34,29 @@ pub(super) struct Flights {
 
 /// Reference, and the credentials that it is pulled with: who has none must not ride with one who has.
 type Key = (String, Vec<Credential>);
-type Flight = Shared<BoxFuture<'static, Result<Pulled, Arc<str>>>>;
+type Flight = Shared<BoxFuture<'static, Result<Pulled, Failed>>>;
 
 /// A finished pull.
 #[derive(Debug, Clone)]
 pub(super) struct Pulled {
     pub(super) image: Arc<Image>,
+    /// Place of the credential that the registry took; `None` if none was shown.
+    pub(super) credential: Option<usize>,
     /// Without the time that was waited.
     pub(super) took: Duration,
+}
+
+/// A pull that failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failed {
+    pub(super) message: Arc<str>,
+    pub(super) retry: Retry,
+}
+
+impl Failed {
+    fn ours(message: &str) -> Self {
+        Self { message: message.into(), retry: Retry::Later(None) }
+    }
 }
 
 impl std::fmt::Debug for Flights {
@@ -68,7 +83,7 @@ impl Flights {
     }
 
     /// Pulls, or waits for the one who does. A pull for which nobody waits any more stops.
-    pub(super) async fn pull(&self, reference: &Reference, credentials: Vec<Credential>) -> Result<Pulled, Arc<str>> {
+    pub(super) async fn pull(&self, reference: &Reference, credentials: Vec<Credential>) -> Result<Pulled, Failed> {
         let key = (reference.to_string(), credentials.clone());
         let flight = {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,13 +102,15 @@ impl Flights {
         let (puller, places) = (self.puller.clone(), self.places.clone());
         async move {
             if !granted {
-                return Err(TOO_OFTEN.into());
+                return Err(Failed::ours(TOO_OFTEN));
             }
-            let _place = places.acquire().await.map_err(|_closed| Arc::from("the agent is stopping"))?;
+            let _place = places.acquire().await.map_err(|_closed| Failed::ours("the agent is stopping"))?;
             let begun = Instant::now();
-            match puller.pull(&reference, &credentials, &()).await {
-                Ok(image) => Ok(Pulled { image: Arc::new(image), took: begun.elapsed() }),
-                Err(error) => Err(crate::images::text(&error).into()),
+            match puller.pull_telling(&reference, &credentials, &()).await {
+                Ok(pulled) => {
+                    Ok(Pulled { image: Arc::new(pulled.image), credential: pulled.credential, took: begun.elapsed() })
+                }
+                Err(error) => Err(Failed { message: crate::images::text(&error).into(), retry: error.retry() }),
             }
         }
         .boxed()

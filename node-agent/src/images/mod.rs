@@ -1,12 +1,14 @@
 //! Images of containers: here already, or pulled, with the kubelet's rules, texts and back-off; compiled before they are used.
 
+mod account;
 mod backoff;
 mod code;
 mod flights;
-mod keyring;
-mod secrets;
+mod offers;
+mod records;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,19 +18,23 @@ use samara_core::events::{self, Event};
 use samara_core::node::NodeImage;
 use samara_core::objects::Fetched;
 use samara_core::oci::Module;
+use samara_core::pull::access::{Access, ImagePullCredentials, Shown, VerificationPolicy, access};
 use samara_core::pull::{PullDecision, decide};
 use samara_core::reasons::waiting;
-use samara_images::{Image, ImageStore, Puller, Reference};
+use samara_images::{Account, Image, ImageStore, NodeCredentials, Puller, Reference, Retry};
 use tokio_util::sync::CancellationToken;
 
 use crate::Compile;
-pub use keyring::{Keyring, KeyringError};
 
+pub(crate) use account::PodAccount;
 use backoff::{Backoffs, What};
 use code::Code;
 pub use flights::PullLimits;
 
 use flights::Flights;
+use offers::Offer;
+use records::Records;
+pub use records::RecordsError;
 
 /// After a pull that failed, the reason is shown as `ErrImagePull` for so long before the back-off shows.
 const SHOW_ERROR: Duration = Duration::from_secs(2);
@@ -41,8 +47,22 @@ pub struct Images(Arc<Inner>);
 struct Inner {
     store: ImageStore,
     flights: Flights,
+    credentials: NodeCredentials,
+    verification: VerificationPolicy,
+    records: Records,
     backoffs: Backoffs,
     code: Code,
+}
+
+/// By which rules images come and are used.
+#[derive(Debug, Default)]
+pub struct Rules {
+    /// How many are pulled at once, and how often.
+    pub limits: PullLimits,
+    /// What the node itself shows to registries.
+    pub credentials: NodeCredentials,
+    /// Who may use what is here already.
+    pub verification: VerificationPolicy,
 }
 
 /// An image that a container can be made from.
@@ -65,9 +85,13 @@ pub struct Failure {
 /// Whose image.
 pub struct Wish<'a> {
     pub pod_uid: &'a str,
+    /// The pod's.
+    pub namespace: &'a str,
     pub container: &'a Container,
     /// The pod's image pull secrets.
     pub secrets: &'a BTreeMap<String, Fetched<Secret>>,
+    /// Whom the pod runs as, for credential plugins; `None`: nobody.
+    pub account: Option<&'a dyn Account>,
     /// Takes events about the container.
     pub record: &'a (dyn Fn(Event) + Send + Sync),
 }
@@ -82,14 +106,24 @@ impl std::fmt::Debug for Wish<'_> {
 }
 
 impl Images {
-    /// Over a store that may be shared with others.
-    pub fn new(store: ImageStore, puller: Puller, limits: PullLimits, compile: Arc<dyn Compile>) -> Self {
-        Self(Arc::new(Inner {
+    /// Over a store that may be shared with others. `records` is a directory for what is known of pulls.
+    pub fn open(
+        puller: Puller,
+        records: PathBuf,
+        rules: Rules,
+        compile: Arc<dyn Compile>,
+    ) -> Result<Self, RecordsError> {
+        let store = puller.store().clone();
+        let Rules { limits, credentials, verification } = rules;
+        Ok(Self(Arc::new(Inner {
             code: Code::new(store.clone(), compile),
+            credentials,
+            verification,
+            records: Records::open(records, store.clone())?,
             flights: Flights::new(puller, limits),
             backoffs: Backoffs::default(),
             store,
-        }))
+        })))
     }
 
     /// The container's image, pulled if its policy says so, and its code.
@@ -105,31 +139,16 @@ impl Images {
             (wish.record)(events::back_off_pull(name));
             return Err(failure);
         }
-        let present = self.present(&reference, name)?;
-        let image = match decide(wish.container, present.is_some()) {
-            PullDecision::UsePresent => {
-                (wish.record)(events::already_present(name));
-                present
-            }
-            PullDecision::NeverPull => {
-                (wish.record)(events::never_pull(name));
-                let message = events::never_pull_message(name);
-                return Err(Failure::new(waiting::ERR_IMAGE_NEVER_PULL, message, Backoffs::longest(Timestamp::now())));
-            }
-            PullDecision::Pull => None,
-        };
-        let image = match image {
-            Some(image) => image,
-            None => self.pull(&wish, name, &reference).await?,
-        };
+        let image = self.image(&wish, name, &reference).await?;
         match self.0.code.of(&image, wish.container).await {
             Ok(module) => {
                 self.0.backoffs.succeeded(wish.pod_uid, name);
                 Ok(Ready { image, module })
             }
             Err(error) => {
-                let failure =
-                    self.0.backoffs.failed(What::Code, wish.pod_uid, name, &error.to_string(), Timestamp::now());
+                let (message, now) = (error.to_string(), Timestamp::now());
+                let retry = Retry::Later(None);
+                let failure = self.0.backoffs.failed(What::Code, wish.pod_uid, name, &message, retry, now);
                 (wish.record)(events::pull_failed(name, &failure.message));
                 Err(failure)
             }
@@ -144,25 +163,92 @@ impl Images {
         Ok(found.map(Arc::new))
     }
 
-    async fn pull(&self, wish: &Wish<'_>, name: &str, reference: &Reference) -> Result<Arc<Image>, Failure> {
+    /// The image that is here if the pod may use it, else a pulled one.
+    async fn image(&self, wish: &Wish<'_>, name: &str, reference: &Reference) -> Result<Arc<Image>, Failure> {
+        let present = self.present(reference, name)?;
+        let decision = decide(wish.container, present.is_some());
+        let mut known = None;
+        if let (PullDecision::UsePresent, Some(image)) = (decision, present) {
+            let (granted, offers) = self.may_use(wish, reference, &image).await;
+            if granted {
+                (wish.record)(events::already_present(name));
+                return Ok(image);
+            }
+            known = offers;
+        }
+        // Whether an image is here is not told to whom it does not open.
+        if decision == PullDecision::NeverPull || never(wish.container) {
+            (wish.record)(events::never_pull(name));
+            let message = events::never_pull_message(name);
+            return Err(Failure::new(waiting::ERR_IMAGE_NEVER_PULL, message, Backoffs::longest(Timestamp::now())));
+        }
         if let Some(failure) = self.0.backoffs.waiting(What::Pull, wish.pod_uid, name, Timestamp::now()) {
             (wish.record)(events::back_off_pull(name));
             return Err(failure);
         }
+        let offers = match known {
+            Some(offers) => offers,
+            None => offers::offers(wish, reference, &self.0.credentials).await,
+        };
+        self.pull(wish, name, reference, &offers).await
+    }
+
+    /// Whether the pod may use an image that is here; with its credentials if they had to be looked up for that.
+    async fn may_use(&self, wish: &Wish<'_>, reference: &Reference, image: &Image) -> (bool, Option<Vec<Offer>>) {
+        let repository = reference.name();
+        let known = self.0.records.with_origin(&image.digest, reference, |origin| {
+            match access(&self.0.verification, &repository, origin) {
+                Access::Granted => Ok(true),
+                Access::Pull => Ok(false),
+                Access::Shown(known) => Err(known.clone()),
+            }
+        });
+        let known = match known {
+            Ok(granted) => return (granted, None),
+            Err(known) => known,
+        };
+        let offers = offers::offers(wish, reference, &self.0.credentials).await;
+        let (secrets, account) = offers::shown(&offers, wish.namespace);
+        let granted = match known.shown(&secrets, account.as_ref()) {
+            Shown::Granted => true,
+            Shown::Pull => false,
+            Shown::GrantedAlsoTo(secret) => {
+                let also = ImagePullCredentials { kubernetes_secrets: vec![secret], ..ImagePullCredentials::default() };
+                if let Err(error) = self.0.records.note(&image.digest, reference, also) {
+                    tracing::warn!(image = %reference, %error, "a secret that opens an image is not noted");
+                }
+                true
+            }
+        };
+        (granted, Some(offers))
+    }
+
+    async fn pull(
+        &self,
+        wish: &Wish<'_>,
+        name: &str,
+        reference: &Reference,
+        offers: &[Offer],
+    ) -> Result<Arc<Image>, Failure> {
         (wish.record)(events::pulling(name));
         let asked = Instant::now();
-        let credentials = secrets::keyring(wish.secrets, wish.record).lookup(reference);
+        let failed = |message: &str, retry: Retry| {
+            (wish.record)(events::pull_failed(name, message));
+            self.0.backoffs.failed(What::Pull, wish.pod_uid, name, message, retry, Timestamp::now())
+        };
+        let unrecorded = |error: RecordsError| failed(&text(&error), Retry::Later(None));
+        let record = self.0.records.begin(reference).map_err(unrecorded)?;
+        let credentials = offers.iter().map(|offer| offer.credential.clone()).collect();
         match self.0.flights.pull(reference, credentials).await {
             Ok(pulled) => {
+                let taken = pulled.credential.and_then(|place| offers.get(place));
+                record.done(&pulled.image.digest, offers::opened(taken, wish.namespace)).map_err(unrecorded)?;
                 // Who joined a pull that was under way has waited for less than all of it.
                 let waited = asked.elapsed();
                 (wish.record)(events::pulled(name, pulled.took.min(waited), waited, pulled.image.size));
                 Ok(pulled.image)
             }
-            Err(error) => {
-                (wish.record)(events::pull_failed(name, &error));
-                Err(self.0.backoffs.failed(What::Pull, wish.pod_uid, name, &error, Timestamp::now()))
-            }
+            Err(error) => Err(failed(&error.message, error.retry)),
         }
     }
 
@@ -203,6 +289,12 @@ impl Images {
         images
     }
 
+    fn forget_gone(&self) {
+        if let Err(error) = self.0.records.forget_gone() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "images cannot be listed");
+        }
+    }
+
     /// Tells the images whenever they may have changed, until `shutdown`.
     pub async fn keep_telling(self, tell: impl Fn(Vec<NodeImage>), shutdown: CancellationToken) {
         let mut changes = self.0.flights.changes();
@@ -211,7 +303,7 @@ impl Images {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                () = tokio::time::sleep(Duration::from_secs(60)) => self.forget_gone(),
             }
         }
     }
@@ -221,6 +313,10 @@ impl Failure {
     fn new(reason: &'static str, message: String, retry_at: Timestamp) -> Self {
         Self { reason, message, retry_at }
     }
+}
+
+fn never(container: &Container) -> bool {
+    container.image_pull_policy.as_deref() == Some("Never")
 }
 
 /// An error and its causes in one line.

@@ -53,6 +53,21 @@ impl Tokens {
         Self(client)
     }
 
+    /// The account itself. The authorizer lets a node read it while one of its pods runs as it.
+    pub async fn account(&self, namespace: &str, name: &str) -> Result<ServiceAccount, TokenError> {
+        let api = Api::<ServiceAccount>::namespaced(self.0.clone(), namespace);
+        let mut delay = FIRST_RETRY;
+        for _ in 1..TRIES {
+            match api.get(name).await {
+                Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => {}
+                answer => return answer.map_err(|error| TokenError(error.to_string())),
+            }
+            tokio::time::sleep(delay).await;
+            delay *= 2;
+        }
+        api.get(name).await.map_err(|error| TokenError(error.to_string()))
+    }
+
     /// A new token of `service_account` that is good while `pod` exists.
     pub async fn request(&self, pod: &PodRef, service_account: &str, wish: &TokenRequest) -> Result<Token, TokenError> {
         let api = Api::<ServiceAccount>::namespaced(self.0.clone(), &pod.namespace);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samara_images::{ImageStore, Puller, StoreError};
+use samara_images::{ImageStore, PluginConfigError, Puller, PullerConfig, StoreError};
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Context, Pods, dispatch, watch as pod_watch};
 use crate::events::{Recorder, Source};
-use crate::images::Images;
+use crate::images::{Images, RecordsError, Rules};
 use crate::network::{Network, NetworkError, NetworkState};
 use crate::node::OwnNode;
 use crate::objects::Objects;
@@ -25,6 +25,10 @@ use crate::{AgentConfig, Deps};
 pub enum PodsError {
     #[error("opening the image store")]
     Store(#[from] StoreError),
+    #[error("reading the configuration of credential plugins")]
+    Credentials(#[from] PluginConfigError),
+    #[error("opening the records of pulls")]
+    Records(#[from] RecordsError),
     #[error("opening the pods' network")]
     Network(#[from] NetworkError),
     #[error("preparing the directory of Secrets")]
@@ -67,8 +71,14 @@ pub fn start(
 
     // What they are made of: images, and their code.
     let store = ImageStore::open(&config.root_dir.join("images"))?;
-    let puller = Puller::new(store.clone(), config.pods.images.clone());
-    let images = Images::new(store, puller, config.pods.pulls, deps.compile.clone());
+    let admit = Some(deps.admit.clone());
+    let puller = Puller::new(store, PullerConfig { admit, ..config.pods.images.clone() });
+    let rules = Rules {
+        limits: config.pods.pulls,
+        credentials: config.pods.credentials.open()?,
+        verification: config.pods.verification.clone(),
+    };
+    let images = Images::open(puller, config.root_dir.join("image_manager"), rules, deps.compile.clone())?;
     let of_images = node.clone();
     let tell_images = move |images| of_images.set_images(images);
     tasks.spawn(images.clone().keep_telling(tell_images, shutdown.clone()));

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use samara_core::backoff::{self, Backoff};
-use samara_images::PullerConfig;
+use samara_core::pull::access::VerificationPolicy;
+use samara_images::{NodeCredentials, PluginConfigError, Plugins, PullerConfig};
 
 use crate::events::RATE;
 use crate::images::PullLimits;
@@ -34,8 +35,32 @@ pub struct PodsConfig {
     pub pulls: PullLimits,
     /// How images are pulled.
     pub images: PullerConfig,
+    /// What the node itself shows to registries.
+    pub credentials: CredentialsConfig,
+    /// `imagePullCredentialsVerificationPolicy`: who may use what is here already. Default: what pods pulled is checked.
+    pub verification: VerificationPolicy,
     /// Cgroup under which pods' cgroups are made. Default `/samara`.
     pub cgroup_root: String,
+}
+
+/// What the node itself shows to registries, beside the pods' own secrets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CredentialsConfig {
+    /// Docker configurations, in the order in which they are tried. Those that are not there are passed over.
+    pub docker: Vec<PathBuf>,
+    /// The kubelet's credential plugins: their configuration, and the directory of their programs. Default none.
+    pub plugins: Option<(PathBuf, PathBuf)>,
+}
+
+impl CredentialsConfig {
+    /// Reads the plugins' configuration and looks for their programs.
+    pub(super) fn open(&self) -> Result<NodeCredentials, PluginConfigError> {
+        let plugins = match &self.plugins {
+            Some((config, directory)) => Plugins::read(config, directory)?,
+            None => Plugins::default(),
+        };
+        Ok(NodeCredentials { docker: self.docker.clone(), plugins })
+    }
 }
 
 impl Default for PodsConfig {
@@ -51,6 +76,8 @@ impl Default for PodsConfig {
             events: RATE,
             pulls: PullLimits::default(),
             images: PullerConfig::default(),
+            credentials: CredentialsConfig::default(),
+            verification: VerificationPolicy::default(),
             cgroup_root: "/samara".to_owned(),
         }
     }

@@ -27,7 +27,7 @@ mod watch;
 mod worker;
 
 pub use assemble::{PodsError, start};
-pub use config::PodsConfig;
+pub use config::{CredentialsConfig, PodsConfig};
 pub use context::Context;
 pub use dispatch::Evict;
 pub use identity::PodRef;

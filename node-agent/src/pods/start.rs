@@ -26,7 +26,7 @@ use super::happened::{Happened, Started};
 use super::logs;
 use super::sandbox::Sandbox;
 use super::worker::container;
-use crate::images::{Ready, Wish};
+use crate::images::{PodAccount, Ready, Wish};
 use crate::shims::{Record, StartError, Task, write_bundle};
 use crate::starts::Phase;
 
@@ -162,7 +162,20 @@ async fn image(
     let wanted = samara_core::volumes::references(&start.pod).image_pull_secrets;
     let secrets = secrets.iter().filter(|(name, _)| wanted.contains(*name));
     let secrets = secrets.map(|(name, fetched)| (name.clone(), fetched.clone())).collect();
-    let wish = Wish { pod_uid: &start.pod_ref.uid, container, secrets: &secrets, record: &|event| start.record(event) };
+    let account = start.pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    let account = account.filter(|name| !name.is_empty()).map(|name| PodAccount {
+        tokens: &start.context.objects.tokens,
+        pod: &start.pod_ref,
+        name,
+    });
+    let wish = Wish {
+        pod_uid: &start.pod_ref.uid,
+        namespace: &start.pod_ref.namespace,
+        container,
+        secrets: &secrets,
+        account: account.as_ref().map(|account| account as _),
+        record: &|event| start.record(event),
+    };
     let ensured = start.context.images.ensure(wish).instrument(debug_span!("image"));
     tokio::select! {
         () = start.call_off.cancelled() => Err(NotStarted::CalledOff),

@@ -46,6 +46,32 @@ fn every_honoured_field_is_read() {
 }
 
 #[test]
+fn what_becomes_of_images_is_read() {
+    let config = read(
+        "imageMinimumGCAge: 1m\nimageMaximumGCAge: 24h\nimageGCHighThresholdPercent: 90\nimageGCLowThresholdPercent: 70\n\
+         imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist: [r.test/base/*]\n",
+    )
+    .config;
+    assert_eq!(config.image_minimum_gc_age, Some(Duration::from_secs(60)));
+    assert_eq!(config.image_maximum_gc_age, Some(Duration::from_secs(86_400)));
+    assert_eq!((config.image_gc_high_threshold_percent, config.image_gc_low_threshold_percent), (Some(90), Some(70)));
+    let list = Allowlist::parse(vec!["r.test/base/*".to_owned()]).unwrap();
+    assert_eq!(config.image_verification, Some(VerificationPolicy::NeverVerifyAllowlistedImages(list)));
+    for (text, named) in [
+        ("imageGCHighThresholdPercent: 101\n", "between 0 and 100"),
+        ("imagePullCredentialsVerificationPolicy: Sometimes\n", "found \"Sometimes\""),
+        ("preloadedImagesVerificationAllowlist: [a.test/b]\n", "only for"),
+        (
+            "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist: ['*']\n",
+            "neither an image",
+        ),
+    ] {
+        let error = refused(text);
+        assert!(error.contains(named), "{text}: {error}");
+    }
+}
+
+#[test]
 fn unknown_fields_are_told_with_their_paths() {
     let parsed = read(
         "cgroupDriver: systemd\nmaxPods: 5\nauthentication: {webhook: {colour: red}, oidc: {}}\ncrashLoopBackOff: {x: 1}\n",

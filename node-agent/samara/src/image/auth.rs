@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use samara_agent::images::Keyring;
-use samara_images::{Credential, Reference};
+use samara_images::{Credential, DockerConfig, Reference};
 use serde::{Deserialize, Serialize};
 
 /// The part of `config.json` that names helpers.
@@ -47,18 +46,13 @@ pub(super) fn read_config() -> Result<Vec<u8>> {
     }
 }
 
-/// What fits the image, to be tried in turn; empty: ask without.
-pub(crate) fn lookup(reference: &Reference) -> Result<Vec<Credential>> {
-    let bytes = read_config()?;
-    let damaged = || format!("{} is damaged", config_path().unwrap_or_default().display());
-    let helpers: Helpers = serde_json::from_slice(&bytes).with_context(damaged)?;
-    let server = server(reference.registry());
-    let mut all = Vec::new();
-    if let Some(helper) = helper(&helpers, &server) {
-        all.extend(ask(helper, &server)?);
-    }
-    all.extend(Keyring::from_config_json(&bytes).with_context(damaged)?.lookup(reference));
-    Ok(all)
+/// What fits the image, to be tried in turn; empty: ask without. A helper that fails is told: without it the pull is another's.
+pub(crate) async fn lookup(reference: &Reference) -> Result<Vec<Credential>> {
+    let Some(path) = config_path() else { return Ok(Vec::new()) };
+    let config = DockerConfig::read(&path)?;
+    let helped = config.helped(reference).await;
+    let helped = helped.with_context(|| format!("ask the credential helper which {} names", path.display()))?;
+    Ok(helped.into_iter().chain(config.held(reference)).collect())
 }
 
 /// A registry's key in such files.
@@ -79,18 +73,6 @@ fn helper<'a>(helpers: &'a Helpers, server: &str) -> Option<&'a str> {
 pub(super) fn helper_for(config: &[u8], server: &str) -> Result<Option<String>> {
     let helpers: Helpers = serde_json::from_slice(config).context("read config.json")?;
     Ok(helper(&helpers, server).map(str::to_owned))
-}
-
-fn ask(helper: &str, server: &str) -> Result<Option<Credential>> {
-    let answer = match call(helper, "get", server.as_bytes()) {
-        // It has none for this server, which most servers need not.
-        Err(error) if error.to_string().contains("credentials not found") => return Ok(None),
-        answer => answer?,
-    };
-    let secret: Secret = serde_json::from_slice(&answer)
-        .with_context(|| format!("docker-credential-{helper} did not answer as a credential helper does"))?;
-    // `<token>` stands for an identity token, which registries take as a password.
-    Ok(Some(Credential::Basic { username: secret.username, password: secret.secret }))
 }
 
 /// The protocol of docker's credential helpers: the verb as an argument, the rest by pipe.

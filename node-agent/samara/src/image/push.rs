@@ -50,9 +50,11 @@ pub(crate) fn main(args: PushArgs) -> Result<ExitCode> {
             (reference, artifact)
         }
     };
-    let credential = auth::lookup(&reference)?.into_iter().next().unwrap_or(Credential::Anonymous);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let digest = runtime.block_on(Pusher::new(RegistryConfig::default()).push(&reference, &artifact, &credential))?;
+    let digest = runtime.block_on(async {
+        let credential = auth::lookup(&reference).await?.into_iter().next().unwrap_or(Credential::Anonymous);
+        anyhow::Ok(Pusher::new(RegistryConfig::default()).push(&reference, &artifact, &credential).await?)
+    })?;
     print(format!("{}\n", reference.at(digest)))?;
     Ok(ExitCode::SUCCESS)
 }

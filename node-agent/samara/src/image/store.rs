@@ -31,7 +31,7 @@ pub(crate) async fn present_or_pulled(place: &Place, name: &str, pull: Pull) -> 
 /// From its registry, with a bar unless `quiet`.
 pub(crate) async fn fetch(store: ImageStore, reference: &Reference, quiet: bool) -> Result<Image> {
     install_tls();
-    let credentials = auth::lookup(reference)?;
+    let credentials = auth::lookup(reference).await?;
     let shown = Shown::new(reference, quiet);
     let image = Puller::new(store, PullerConfig::default()).pull(reference, &credentials, &shown).await;
     shown.done();

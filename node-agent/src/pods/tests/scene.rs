@@ -19,7 +19,7 @@ use super::api::{FakeApi, Told};
 use super::front::FakeFront;
 use super::registry::FakeRegistry;
 use crate::events::{RATE, Recorder, Source};
-use crate::images::{Images, PullLimits};
+use crate::images::{Images, Rules};
 use crate::network::Network;
 use crate::node::{Machine, NodeConfig, OwnNode};
 use crate::objects::Objects;
@@ -100,7 +100,7 @@ impl Scene {
 
         let store = ImageStore::open(&at("images")).unwrap();
         let registries = RegistryConfig { plain_http: vec![registry.address.to_string()], ..RegistryConfig::default() };
-        let puller = Puller::new(store.clone(), PullerConfig { registries, ..PullerConfig::default() });
+        let puller = Puller::new(store, PullerConfig { registries, ..PullerConfig::default() });
         let compiler = FakeCompiler::default();
         let layout = Layout::new(&at("root"), &at("run"), &at("logs"), &at("links"));
         let node_config = NodeConfig { ips: vec!["127.0.0.1".parse().unwrap()], ..NodeConfig::default() };
@@ -114,7 +114,7 @@ impl Scene {
             node: node.await.unwrap(),
             network: Network::open(&at("run")).unwrap(),
             objects,
-            images: Images::new(store, puller, PullLimits::default(), Arc::new(compiler.clone())),
+            images: Images::open(puller, at("records"), Rules::default(), Arc::new(compiler.clone())).unwrap(),
             shims: Shims::new(ShimsConfig {
                 exe: "/bin/false".into(),
                 dir: layout.fronts(),
