@@ -8,11 +8,16 @@ use async_trait::async_trait;
 use samara_images::Admit;
 use tokio_util::sync::CancellationToken;
 
+use crate::images::ImageUsers;
+
 /// Compiles a module into the code cache from which the shims load it.
 #[async_trait]
 pub trait Compile: Send + Sync + 'static {
     /// Returns once the code of the module named by `digest` (`sha256:...`) is in the cache.
     async fn ensure(&self, wasm: File, digest: &str) -> Result<(), CompileError>;
+
+    /// Removes a module's code from the cache. What runs goes on. Blocks.
+    fn forget(&self, digest: &str) -> Result<(), CompileError>;
 }
 
 /// The module cannot become code; the text is fit for a pod's status message.
@@ -30,6 +35,8 @@ pub struct Deps {
     pub compile: Arc<dyn Compile>,
     /// What components may import: asked before their download.
     pub admit: Arc<dyn Admit>,
+    /// Who else on this machine uses images of this node's store.
+    pub image_users: Arc<dyn ImageUsers>,
     /// The executable started as `containerd-shim-samara-v1 front`.
     pub shim_exe: PathBuf,
     /// Cancelled when the agent is to stop. Pods are left running.

@@ -58,6 +58,9 @@ pub mod reason {
     pub const NODE_NOT_READY: &str = "NodeNotReady";
     pub const STARTING: &str = "Starting";
     pub const REBOOTED: &str = "Rebooted";
+    pub const IMAGE_GC_FAILED: &str = "ImageGCFailed";
+    pub const FREE_DISK_SPACE_FAILED: &str = "FreeDiskSpaceFailed";
+    pub const INVALID_DISK_CAPACITY: &str = "InvalidDiskCapacity";
 }
 
 impl Event {
@@ -163,6 +166,21 @@ pub fn failed_mount(volume: &str, cause: &str) -> Event {
 /// The pod's network, cgroup or directories cannot be made.
 pub fn failed_create_sandbox(cause: &str) -> Event {
     Event::warning(reason::FAILED_CREATE_POD_SANDBOX, format!("Failed to create pod sandbox: {cause}"))
+}
+
+/// Images could not be collected, twice in turn.
+pub fn image_gc_failed(message: &str) -> Event {
+    Event::warning(reason::IMAGE_GC_FAILED, message.to_owned())
+}
+
+/// Images that nobody uses were removed, and the disk is still too full.
+pub fn free_disk_space_failed(message: &str) -> Event {
+    Event::warning(reason::FREE_DISK_SPACE_FAILED, message.to_owned())
+}
+
+/// The disk of images says that it has no size.
+pub fn invalid_disk_capacity(message: &str) -> Event {
+    Event::warning(reason::INVALID_DISK_CAPACITY, message.to_owned())
 }
 
 /// A pull secret that is named and not there.

@@ -44,4 +44,9 @@ impl Compile for Compiler {
             Err(error) => Err(CompileError { reason: format!("{:#}", anyhow::Error::from(error)) }),
         }
     }
+
+    fn forget(&self, digest: &str) -> Result<(), CompileError> {
+        let removed = self.cache.remove(digest);
+        removed.map_err(|error| CompileError { reason: format!("{:#}", anyhow::Error::from(error)) })
+    }
 }

@@ -1,5 +1,6 @@
 //! `samara node`: the agent, with what only this binary can give it.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::compiler::{Compiler, Imports};
+use crate::container::Shelf;
 use crate::image::store::install_tls;
+use crate::place::Place;
 
 pub(crate) use samara_agent::args::NodeArgs;
 
@@ -32,7 +35,21 @@ pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
             stop.cancel();
         });
         let compile = Arc::new(Compiler::new(&config.root_dir, exe.clone())?);
-        samara_agent::run(config, Deps { compile, admit: Arc::new(Imports), shim_exe: exe, shutdown }).await?;
+        let shelf = Shelf::of(&Place::new(&config.root_dir, &config.run_dir));
+        let deps = Deps {
+            compile,
+            admit: Arc::new(Imports),
+            image_users: Arc::new(move || used_images(&shelf)),
+            shim_exe: exe,
+            shutdown,
+        };
+        samara_agent::run(config, deps).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Images of containers that `samara run` made with this root directory.
+fn used_images(shelf: &Shelf) -> Result<BTreeSet<String>, String> {
+    let containers = shelf.list().map_err(|error| format!("{error:#}"))?;
+    Ok(containers.into_iter().filter_map(|container| container.record.image_digest).collect())
 }

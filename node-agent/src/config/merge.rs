@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use samara_core::backoff::Backoff;
 use samara_core::config::{AuthorizationMode, KubeletConfiguration, Parsed};
+use samara_core::pull::gc::ImageGcPolicy;
 use samara_core::quantity::Amount;
 use samara_core::resources::ResourceList;
 
@@ -57,7 +58,7 @@ pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<Agent
         },
         certificates: certificates(&file, &flags.root_dir).map_err(|(field, reason)| wrong(field, reason))?,
         server: server(&flags, &file),
-        pods: pods(&flags, &file),
+        pods: pods(&flags, &file).map_err(|(field, reason)| wrong(field, reason))?,
         node: node(&flags, &file, &node_name).map_err(|(field, reason)| wrong(field, reason))?,
         node_name,
         pod_logs_dir,
@@ -162,7 +163,7 @@ fn certificates(file: &KubeletConfiguration, root_dir: &Path) -> Result<Certific
     })
 }
 
-fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> PodsConfig {
+fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> Result<PodsConfig, Wrong> {
     let mut pods = PodsConfig::default();
     set(&mut pods.dns.servers, file.cluster_dns.clone());
     set(&mut pods.dns.domain, file.cluster_domain.clone().map(|domain| domain.trim_end_matches('.').to_owned()));
@@ -189,7 +190,26 @@ fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> PodsConfig {
         docker: docker_configs(&flags.root_dir),
         plugins: flags.image_credential_provider_config.clone().zip(flags.image_credential_provider_bin_dir.clone()),
     };
-    pods
+    pods.image_gc = image_gc(file)?;
+    Ok(pods)
+}
+
+/// With the kubelet's checks.
+fn image_gc(file: &KubeletConfiguration) -> Result<ImageGcPolicy, Wrong> {
+    let mut policy = ImageGcPolicy::default();
+    set(&mut policy.high_percent, file.image_gc_high_threshold_percent);
+    set(&mut policy.low_percent, file.image_gc_low_threshold_percent);
+    set(&mut policy.min_age, file.image_minimum_gc_age.filter(|age| !age.is_zero()));
+    set(&mut policy.max_age, file.image_maximum_gc_age);
+    if policy.low_percent >= policy.high_percent {
+        let (low, high) = (policy.low_percent, policy.high_percent);
+        let reason = format!("{low} is not below imageGCHighThresholdPercent, which is {high}");
+        return Err(("imageGCLowThresholdPercent".to_owned(), reason));
+    }
+    if !policy.max_age.is_zero() && policy.max_age <= policy.min_age {
+        return Err(("imageMaximumGCAge".to_owned(), "must be more than imageMinimumGCAge".to_owned()));
+    }
+    Ok(policy)
 }
 
 /// Where the kubelet looks: its own directory, the home of who runs it, the root.
@@ -296,6 +316,22 @@ mod tests {
         assert_eq!(config.container_logs_dir, Path::new("/var/log/containers"));
         assert_eq!(config.api.kubeconfig, Path::new("/var/lib/samara/kubeconfig"));
         assert!(!config.server.anonymous && config.server.token_review);
+    }
+
+    #[test]
+    fn images_are_collected_as_the_file_says_if_it_makes_sense() {
+        let gc = |file: &str| merged(&[], file).map(|config| config.pods.image_gc);
+        assert_eq!(gc("").expect("right"), ImageGcPolicy::default());
+        let policy = gc("imageGCHighThresholdPercent: 50\nimageGCLowThresholdPercent: 40\nimageMaximumGCAge: 1h\n");
+        let policy = policy.expect("right");
+        assert_eq!((policy.high_percent, policy.low_percent, policy.max_age.as_secs()), (50, 40, 3600));
+        for (file, field) in [
+            ("imageGCHighThresholdPercent: 80\n", "imageGCLowThresholdPercent"),
+            ("imageMaximumGCAge: 1m\n", "imageMaximumGCAge"),
+        ] {
+            let error = gc(file).expect_err(file).to_string();
+            assert!(error.contains(field), "{error}");
+        }
     }
 
     #[test]

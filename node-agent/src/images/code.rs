@@ -83,6 +83,13 @@ impl Code {
         }
     }
 
+    /// Removes code that no image needs any more.
+    pub(super) fn forget(&self, digest: &str) -> Result<(), CompileError> {
+        lock(&self.compiled).remove(digest);
+        lock(&self.found).retain(|_, found| found != digest);
+        self.compile.forget(digest)
+    }
+
     async fn ensure(
         &self,
         image: &Image,

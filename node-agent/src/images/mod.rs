@@ -3,9 +3,12 @@
 mod account;
 mod backoff;
 mod code;
+mod collector;
 mod flights;
+mod made;
 mod offers;
 mod records;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ use samara_core::oci::Module;
 use samara_core::pull::access::{Access, ImagePullCredentials, Shown, VerificationPolicy, access};
 use samara_core::pull::{PullDecision, decide};
 use samara_core::reasons::waiting;
-use samara_images::{Account, Image, ImageStore, NodeCredentials, Puller, Reference, Retry};
+use samara_images::{Account, Digest, Image, ImageStore, NodeCredentials, Puller, Reference, Retry, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::Compile;
@@ -29,12 +32,14 @@ use crate::Compile;
 pub(crate) use account::PodAccount;
 use backoff::{Backoffs, What};
 use code::Code;
-pub use flights::PullLimits;
-
+pub use collector::{CollectError, Collector, ImageUsers, Round};
 use flights::Flights;
+pub use flights::PullLimits;
+use made::Made;
 use offers::Offer;
 use records::Records;
 pub use records::RecordsError;
+use uses::Uses;
 
 /// After a pull that failed, the reason is shown as `ErrImagePull` for so long before the back-off shows.
 const SHOW_ERROR: Duration = Duration::from_secs(2);
@@ -50,6 +55,8 @@ struct Inner {
     credentials: NodeCredentials,
     verification: VerificationPolicy,
     records: Records,
+    made: Made,
+    uses: Uses,
     backoffs: Backoffs,
     code: Code,
 }
@@ -119,7 +126,9 @@ impl Images {
             code: Code::new(store.clone(), compile),
             credentials,
             verification,
-            records: Records::open(records, store.clone())?,
+            records: Records::open(records.clone(), store.clone())?,
+            made: Made::open(records.join("code.json")),
+            uses: Uses::default(),
             flights: Flights::new(puller, limits),
             backoffs: Backoffs::default(),
             store,
@@ -139,9 +148,18 @@ impl Images {
             (wish.record)(events::back_off_pull(name));
             return Err(failure);
         }
-        let image = self.image(&wish, name, &reference).await?;
+        let image = loop {
+            let removed = self.0.uses.removed();
+            let image = self.image(&wish, name, &reference).await?;
+            // One that was collected between the look and the hold is looked for again.
+            let held = self.0.uses.hold(&image.digest, removed, Timestamp::now());
+            if held || self.present(&reference, name)?.is_some() {
+                break image;
+            }
+        };
         match self.0.code.of(&image, wish.container).await {
             Ok(module) => {
+                self.0.made.note(image.digest.as_str(), &module.digest);
                 self.0.backoffs.succeeded(wish.pod_uid, name);
                 Ok(Ready { image, module })
             }
@@ -289,10 +307,35 @@ impl Images {
         images
     }
 
-    fn forget_gone(&self) {
-        if let Err(error) = self.0.records.forget_gone() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "images cannot be listed");
+    fn store(&self) -> &ImageStore {
+        &self.0.store
+    }
+
+    /// Whether an image was asked for a moment ago.
+    fn is_held(&self, digest: &str, now: Timestamp) -> bool {
+        self.0.uses.is_held(digest, now)
+    }
+
+    /// Removes an image, all its names, unless it was asked for a moment ago.
+    fn remove_unless_held(&self, digest: &Digest, now: Timestamp) -> Result<bool, StoreError> {
+        self.0.uses.remove_unless_held(digest, now, || self.0.store.remove_image(digest))
+    }
+
+    /// Forgets what is known of images that are gone, and removes their code.
+    fn forget_gone(&self) -> Result<(), StoreError> {
+        self.0.records.forget_gone()?;
+        // In this order: an image that comes now is not taken for one that is gone.
+        let mut gone = self.0.made.images();
+        for image in self.0.store.list()? {
+            gone.remove(image.digest.as_str());
         }
+        for wasm in self.0.made.orphans(&gone) {
+            if let Err(error) = self.0.code.forget(&wasm) {
+                tracing::warn!(wasm, %error, "code without an image stays");
+            }
+        }
+        self.0.made.forget(&gone);
+        Ok(())
     }
 
     /// Tells the images whenever they may have changed, until `shutdown`.
@@ -303,7 +346,7 @@ impl Images {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = changes.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(Duration::from_secs(60)) => self.forget_gone(),
+                () = tokio::time::sleep(Duration::from_secs(60)) => {}
             }
         }
     }

@@ -38,6 +38,7 @@ pub struct Metrics {
     started_containers: Family<OfType, Counter>,
     containers_not_started: Family<NotStarted, Counter>,
     terminated_containers: Family<Terminated, Counter>,
+    images_collected: Family<Why, Counter>,
     /// Probes' results, for `/metrics/probes`.
     pub probes: Probes,
     pub certificates: Certificates,
@@ -61,6 +62,11 @@ struct Terminated {
     exit_code: i32,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Why {
+    reason: &'static str,
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let metrics = Self {
@@ -69,6 +75,7 @@ impl Default for Metrics {
             started_containers: Family::default(),
             containers_not_started: Family::default(),
             terminated_containers: Family::default(),
+            images_collected: Family::default(),
             probes: Probes::default(),
             certificates: Certificates::default(),
             registry: Mutex::default(),
@@ -94,6 +101,11 @@ impl Default for Metrics {
             "kubelet_terminated_containers",
             "Cumulative number of containers that ended",
             metrics.terminated_containers.clone(),
+        );
+        registry.register(
+            "kubelet_image_garbage_collected",
+            "Total number of images garbage collected by the kubelet, whether through disk usage or image age",
+            metrics.images_collected.clone(),
         );
         registry.register(
             "kubelet_certificate_manager_client_expiration_renew_errors",
@@ -138,6 +150,11 @@ impl Metrics {
     /// One ended.
     pub fn container_terminated(&self, init: bool, exit_code: i32) {
         self.terminated_containers.get_or_create(&Terminated { container_type: container_type(init), exit_code }).inc();
+    }
+
+    /// An image went, for its `age` or for `space`.
+    pub fn image_collected(&self, reason: &'static str) {
+        self.images_collected.get_or_create(&Why { reason }).inc();
     }
 
     /// Hands the registry to whoever writes it down.

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use samara_images::{ImageStore, PluginConfigError, Puller, PullerConfig, StoreError};
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::images_in_use::Bundles;
 use super::{Context, Pods, dispatch, watch as pod_watch};
 use crate::events::{Recorder, Source};
-use crate::images::{Images, RecordsError, Rules};
+use crate::images::{Collector, ImageUsers, Images, RecordsError, Rules};
 use crate::network::{Network, NetworkError, NetworkState};
 use crate::node::OwnNode;
 use crate::objects::Objects;
@@ -83,6 +85,11 @@ pub fn start(
     let tell_images = move |images| of_images.set_images(images);
     tasks.spawn(images.clone().keep_telling(tell_images, shutdown.clone()));
 
+    // And those which nobody uses any more.
+    let users: Vec<Arc<dyn ImageUsers>> = vec![Arc::new(Bundles(layout.bundles())), deps.image_users.clone()];
+    let collector = Collector::new(images.clone(), config.pods.image_gc, users, jiff::Timestamp::now());
+    tasks.spawn(collector.keep(node_reference(&config.node_name), events.clone(), shutdown.clone()));
+
     // What runs them: fronts, one of them always warm.
     let shims = Shims::new(ShimsConfig {
         exe: deps.shim_exe.clone(),
@@ -137,6 +144,16 @@ fn pod_cidrs(node: &OwnNode, tasks: &TaskTracker, shutdown: &CancellationToken) 
         }
     });
     receiver
+}
+
+/// As events of the kubelet name it: the Node's name is its UID too.
+fn node_reference(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
 }
 
 /// The node is ready when its pods can have addresses.

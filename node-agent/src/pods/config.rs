@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use samara_core::backoff::{self, Backoff};
 use samara_core::pull::access::VerificationPolicy;
+use samara_core::pull::gc::ImageGcPolicy;
 use samara_images::{NodeCredentials, PluginConfigError, Plugins, PullerConfig};
 
 use crate::events::RATE;
@@ -39,6 +40,8 @@ pub struct PodsConfig {
     pub credentials: CredentialsConfig,
     /// `imagePullCredentialsVerificationPolicy`: who may use what is here already. Default: what pods pulled is checked.
     pub verification: VerificationPolicy,
+    /// Which images go, and when.
+    pub image_gc: ImageGcPolicy,
     /// Cgroup under which pods' cgroups are made. Default `/samara`.
     pub cgroup_root: String,
 }
@@ -78,6 +81,7 @@ impl Default for PodsConfig {
             images: PullerConfig::default(),
             credentials: CredentialsConfig::default(),
             verification: VerificationPolicy::default(),
+            image_gc: ImageGcPolicy::default(),
             cgroup_root: "/samara".to_owned(),
         }
     }

@@ -17,6 +17,7 @@ mod dispatch;
 mod ending;
 mod happened;
 mod identity;
+mod images_in_use;
 mod last_words;
 mod logs;
 mod sandbox;

@@ -79,6 +79,16 @@ impl CodeCache {
         Ok(())
     }
 
+    /// Removes an entry, if there is one. Who has it open keeps it: the disk's space comes back when the last of them ends.
+    pub fn remove(&self, wasm_digest: &str) -> Result<(), CacheError> {
+        let digest = parse(wasm_digest)?;
+        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        for path in [self.code_path(&digest), self.digest_path(&digest)] {
+            exists(fs::remove_file(&path)).map_err(io_error("remove", &path))?;
+        }
+        Ok(())
+    }
+
     fn open_verified(&self, digest: &Digest) -> Result<Option<File>, CacheError> {
         let path = self.code_path(digest);
         let Some(mut file) = exists(File::open(&path)).map_err(io_error("open", &path))? else {
@@ -192,6 +202,19 @@ mod tests {
             file.read_exact_at(&mut bytes, 0).unwrap();
             String::from_utf8(bytes).unwrap()
         })
+    }
+
+    #[test]
+    fn an_entry_that_is_removed_is_gone_and_removing_it_again_is_no_failure() {
+        let (_dir, cache) = cache();
+        cache.insert(DIGEST, b"code").unwrap();
+        let held = cache.get(DIGEST).unwrap();
+        cache.remove(DIGEST).unwrap();
+        assert!(cache.get(DIGEST).unwrap().is_none());
+        assert_eq!(fs::read_dir(&cache.0.dir).unwrap().count(), 0);
+        assert_eq!(text(held).as_deref(), Some("code"));
+        cache.remove(DIGEST).unwrap();
+        assert!(cache.remove("sha256:no").is_err());
     }
 
     #[test]

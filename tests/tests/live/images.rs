@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
+use samara_tests::crooked::{Answer, Crooked, digest};
 use samara_tests::manifest::PodSpec;
 use samara_tests::node::{For, Node, Options};
 use samara_tests::private::{self, ADDRESS, PASSWORD, Private, USER, script, secret};
@@ -19,6 +20,7 @@ tests![
     a_private_image_is_pulled_with_the_one_of_several_secrets_that_fits,
     what_a_pod_pulled_with_a_secret_is_not_anothers_without_it_also_after_a_restart,
     a_plugin_shows_the_registry_what_it_got_for_the_pods_own_token,
+    a_component_is_refused_by_its_imports_before_it_is_fetched,
 ];
 
 /// A hello of this image that stays on the node of its own.
@@ -166,6 +168,30 @@ async fn a_plugin_shows_the_registry_what_it_got_for_the_pods_own_token(scene: &
     ensure!(claims["aud"] == json!([AUDIENCE]), "{claims}");
     ensure!(claims["sub"] == json!(format!("system:serviceaccount:{}:buyer", scene.namespace())), "{claims}");
     grant.end().await
+}
+
+async fn a_component_is_refused_by_its_imports_before_it_is_fetched(scene: &Scene) -> Result<()> {
+    const JSON: &str = "application/octet-stream";
+    let registry = Crooked::start(scene.node())?;
+    // The configuration tells; there is no layer to be had.
+    let component =
+        json!({ "imports": ["wasi:cli/stdout@0.2.0", "wasi:http/typos@0.2.0"], "exports": ["wasi:cli/run@0.2.0"] });
+    let config =
+        json!({ "architecture": "wasm", "os": "wasip2", "layerDigests": [], "component": component }).to_string();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/vnd.wasm.config.v0+json", "digest": digest(config.as_bytes()), "size": config.len() },
+        "layers": [{ "mediaType": "application/wasm", "digest": digest(b"absent"), "size": 6 }],
+    });
+    let manifest = Answer::Content("application/vnd.oci.image.manifest.v1+json", manifest.to_string().into());
+    registry.answer("asks/manifests/v1", manifest);
+    registry.answer(format!("asks/blobs/{}", digest(config.as_bytes())), Answer::Content(JSON, config.into()));
+    let app = json!({ "image": registry.image("asks"), "name": "app" });
+    scene.create::<Pod>(PodSpec::of("hello").main(app).pod("asks")).await?;
+    let message = waiting(scene, "asks", "ErrImagePull").await?;
+    let expected = "it imports wasi:http/typos@0.2.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)";
+    ensure!(message.ends_with(expected), "{message}");
+    Ok(())
 }
 
 fn claims(token: &str) -> Result<Value> {

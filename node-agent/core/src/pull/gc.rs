@@ -132,7 +132,7 @@ mod tests {
         let policy = ImageGcPolicy::default();
         for (capacity, available, expected) in [
             (1000, 160, None),
-            (1000, 151, None),
+            (1000, 151, Some(49)),
             (1000, 150, Some(50)),
             (1000, 0, Some(200)),
             // The kubelet rounds what is used up.

@@ -63,6 +63,10 @@ impl Compile for FakeCompiler {
             None => Ok(()),
         }
     }
+
+    fn forget(&self, _: &str) -> Result<(), CompileError> {
+        Ok(())
+    }
 }
 
 impl FakeCompiler {
