@@ -13,17 +13,19 @@
 //! the old state or the new one. A reference is written last, so what it needs is there. Two that fetch the same content
 //! do it once within a process; between processes the second rename changes nothing.
 //!
-//! # Caveats
-//! Nothing is flushed to the disk here: after a loss of power see `docs/images.md`.
+//! Content is flushed before it has its name, so the same holds for a loss of power: see [`disk`].
 
 mod blobs;
 mod collect;
+mod disk;
 mod error;
 mod layers;
 mod lock;
 mod lookup;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod power;
 mod records;
 
 use std::collections::BTreeMap;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 
 pub(crate) use blobs::BlobWriter;
 pub use collect::Collected;
+use disk::Disk;
 use error::At as _;
 pub use error::{Operation, StoreError};
 pub(crate) use layers::LayerError;
@@ -55,6 +58,7 @@ pub struct ImageStore {
 struct Inner {
     root: PathBuf,
     own: OwnDirectory,
+    disk: Disk,
     blobs: Keyed,
     layers: Keyed,
 }
@@ -83,7 +87,8 @@ impl ImageStore {
         let private = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
         fs::set_permissions(root, private).at(Operation::Create, root)?;
         let own = OwnDirectory::make(&root.join("tmp"))?;
-        let inner = Inner { root: root.to_owned(), own, blobs: Keyed::default(), layers: Keyed::default() };
+        let (disk, blobs, layers) = (Disk::default(), Keyed::default(), Keyed::default());
+        let inner = Inner { root: root.to_owned(), own, disk, blobs, layers };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -1,7 +1,7 @@
 //! Blobs: written by a thread of their own, hashed on the way, and only named when they are what their name says.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::ImageStore;
+use super::disk::Disk;
 use super::error::{At as _, Operation, StoreError};
 use crate::digest::Digest;
 
@@ -50,7 +51,8 @@ impl ImageStore {
         let file = NamedTempFile::new_in(own).at(Operation::Create, own)?;
         let (sender, receiver) = mpsc::channel(16);
         let (expected, path) = (digest.clone(), self.blob_path(digest));
-        let thread = tokio::task::spawn_blocking(move || write(file, receiver, &expected, &path));
+        let disk = self.inner.disk.clone();
+        let thread = tokio::task::spawn_blocking(move || write(&disk, file, receiver, &expected, &path));
         Ok(BlobWriter { sender, thread, written: 0 })
     }
 
@@ -62,14 +64,14 @@ impl ImageStore {
         }
         let own = self.inner.own.path();
         let mut file = NamedTempFile::new_in(own).at(Operation::Create, own)?;
-        file.write_all(bytes).at(Operation::Write, file.path())?;
-        persist(file, &path)
+        self.inner.disk.write(&mut file, bytes).at(Operation::Write, &path)?;
+        self.inner.disk.persist(file, &path).at(Operation::Rename, &path)
     }
 
     /// Removes a blob which is not needed once unpacked.
     pub(crate) fn drop_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         let path = self.blob_path(digest);
-        match fs::remove_file(&path) {
+        match self.inner.disk.remove(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at(Operation::Remove, &path),
             _ => Ok(()),
         }
@@ -118,6 +120,7 @@ impl BlobWriter {
 }
 
 fn write(
+    disk: &Disk,
     mut file: NamedTempFile,
     mut pieces: mpsc::Receiver<Piece>,
     expected: &Digest,
@@ -128,7 +131,7 @@ fn write(
         match pieces.blocking_recv() {
             Some(Piece::Bytes(bytes)) => {
                 hasher.update(&bytes);
-                file.write_all(&bytes).at(Operation::Write, path)?;
+                disk.write(&mut file, &bytes).at(Operation::Write, path)?;
             }
             Some(Piece::Commit) => break,
             // Given up: the file goes with this function.
@@ -139,12 +142,5 @@ fn write(
     if actual != *expected {
         return Err(StoreError::Digest { expected: expected.clone(), actual });
     }
-    persist(file, path)
-}
-
-fn persist(file: NamedTempFile, path: &Path) -> Result<(), StoreError> {
-    match file.persist(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.error).at(Operation::Rename, path),
-    }
+    disk.persist(file, path).at(Operation::Rename, path)
 }

@@ -84,7 +84,7 @@ impl ImageStore {
                 }
                 let path = entry.path();
                 let target = grave.join(format!("{kind}-{algorithm}-{name}"));
-                fs::rename(&path, &target).at(Operation::Rename, &path)?;
+                self.inner.disk.bury(&path, &target).at(Operation::Rename, &path)?;
             }
         }
         Ok(())

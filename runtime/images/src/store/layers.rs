@@ -63,10 +63,12 @@ impl ImageStore {
             .at(Operation::Create, directory.path())?;
             let into = File::open(directory.path()).at(Operation::Open, directory.path())?;
             let layer = File::open(&blob).at(Operation::Open, &blob)?;
+            let disk = &store.inner.disk;
+            disk.fill(&into).at(Operation::Write, directory.path())?;
             let unpacked = unpack(layer, into.into(), &diff_id, limits, &cancelled)?;
             tracing::debug!(%diff_id, ?unpacked, "layer unpacked");
             let path = store.layer_path(&diff_id);
-            match fs::rename(directory.path(), &path) {
+            match disk.place(directory.path(), &path) {
                 // Another process was first: the same content.
                 Err(_) if path.is_dir() => Ok(()),
                 other => Ok(other.at(Operation::Rename, &path)?),

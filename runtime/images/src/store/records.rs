@@ -1,7 +1,7 @@
 //! References on disk: a name, and what it stood for when it was pulled.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,13 @@ pub(crate) struct Record {
 impl ImageStore {
     /// Lets names stand for an image: the one it was pulled by, and its pin. Everything they need must be there.
     pub(crate) fn publish(&self, reference: &Reference, target: &Digest, manifest: &Digest) -> Result<(), StoreError> {
+        // A name must not outlive what it stands for.
+        for content in ["blobs", "layers"] {
+            for algorithm in ["sha256", "sha512"] {
+                let directory = self.root().join(content).join(algorithm);
+                self.inner.disk.flush_names(&directory).at(Operation::Write, &directory)?;
+            }
+        }
         let pulled_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         for reference in [reference.at(manifest.clone()), reference.clone()] {
             let (target, manifest) = (target.clone(), manifest.clone());
@@ -41,11 +48,8 @@ impl ImageStore {
         let own = self.inner.own.path();
         let mut file = NamedTempFile::new_in(own).at(Operation::Create, own)?;
         let text = serde_json::to_vec(record).map_err(io::Error::other).at(Operation::Write, &path)?;
-        file.write_all(&text).at(Operation::Write, &path)?;
-        match file.persist(&path) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.error).at(Operation::Rename, &path),
-        }
+        self.inner.disk.write(&mut file, &text).at(Operation::Write, &path)?;
+        self.inner.disk.persist(file, &path).at(Operation::Rename, &path)
     }
 
     /// `None` also for one that cannot be read: it is as good as none, and the next pull writes it anew.
@@ -79,7 +83,7 @@ impl ImageStore {
 
     pub(super) fn remove_record(&self, reference: &Reference) -> Result<bool, StoreError> {
         let path = self.record_path(reference);
-        match fs::remove_file(&path) {
+        match self.inner.disk.remove(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error).at(Operation::Remove, &path),

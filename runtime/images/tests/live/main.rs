@@ -4,6 +4,7 @@ mod admission;
 mod credentials;
 mod ecr;
 mod formats;
+mod full;
 mod hostile;
 mod images;
 mod interop;
