@@ -57,8 +57,9 @@ pub fn run(child: Child) -> Result<(), Box<dyn std::error::Error>> {
     let _ = rustix::process::setsid();
     let listen = signals::take_stdin()?;
     crate::container::report_panics();
-    let warm = Warm::new()?;
+    // Before the milliseconds that the engine takes: a front may be gone by then, or have given the name to another.
     let watch = Watch::new(&listen);
+    let warm = Warm::new()?;
     seclusion::enter()?;
     serve(&warm, listen, watch, child)?;
     Ok(())

@@ -44,6 +44,7 @@ pub fn serve(warm: &Warm, listen: OwnedFd, watch: Watch, child: Child) -> Result
         retired: false,
         gone: false,
     };
+    zygote.gone = zygote.watch.is_gone();
     while !zygote.is_over() {
         zygote.turn()?;
     }

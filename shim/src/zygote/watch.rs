@@ -1,4 +1,5 @@
-//! Notices when the zygote's socket is removed: no front can come any more.
+//! Notices when the zygote's socket is removed: no front can come any more. It may be gone before the watching begins, when
+//! a front ends as soon as it has begun.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,26 +10,42 @@ use rustix::net::{SocketAddrUnix, getsockname};
 
 /// Watches the directory of a listening socket. Made before the host's mounts are left, works after.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch(Watched);
+
+#[derive(Debug)]
+enum Watched {
+    /// It has no name, or cannot be watched.
+    Never,
+    Gone,
     /// The socket's inode, and what becomes readable when its directory changes.
-    watched: Option<(OwnedFd, OwnedFd)>,
+    There(OwnedFd, OwnedFd),
 }
 
 impl Watch {
     /// A socket without a path, or one that cannot be watched, is never gone.
     pub fn new(listen: &OwnedFd) -> Self {
-        Self { watched: path_of(listen).and_then(|path| watch(&path).ok()) }
+        let Some(path) = path_of(listen) else { return Self(Watched::Never) };
+        Self(match watch(&path) {
+            Ok((socket, changes)) => Watched::There(socket, changes),
+            Err(rustix::io::Errno::NOENT) => Watched::Gone,
+            Err(_) => Watched::Never,
+        })
     }
 
     /// What to poll, if there is something to watch.
     pub(super) fn file(&self) -> Option<BorrowedFd<'_>> {
-        self.watched.as_ref().map(|(_, changes)| changes.as_fd())
+        match &self.0 {
+            Watched::There(_, changes) => Some(changes.as_fd()),
+            Watched::Never | Watched::Gone => None,
+        }
     }
 
     /// Takes the changes that were seen; whether the socket has no name any more.
     pub(super) fn is_gone(&self) -> bool {
-        let Some((socket, changes)) = &self.watched else {
-            return false;
+        let (socket, changes) = match &self.0 {
+            Watched::Never => return false,
+            Watched::Gone => return true,
+            Watched::There(socket, changes) => (socket, changes),
         };
         let mut bytes = [0; 4096];
         while rustix::io::read(changes, &mut bytes[..]).is_ok_and(|length| length > 0) {}
@@ -66,6 +83,7 @@ mod tests {
         assert!(!watch.is_gone());
         std::fs::remove_dir_all(directory.path()).unwrap();
         assert!(watch.is_gone());
+        assert!(Watch::new(&listen).is_gone(), "as one that was removed before");
     }
 
     #[test]

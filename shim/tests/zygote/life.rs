@@ -14,6 +14,7 @@ crate::trials![
     a_retired_zygote_ends_with_its_last_container,
     a_retired_zygote_forks_no_more,
     a_zygote_whose_socket_is_removed_ends_with_front_and_containers,
+    a_zygote_whose_socket_is_gone_before_it_serves_ends,
     a_signal_to_the_fronts_group_does_not_reach_it,
 ];
 
@@ -69,6 +70,26 @@ fn a_zygote_whose_socket_is_removed_ends_with_front_and_containers() {
     running.kill(Signal::KILL);
     assert!(zygote.wait());
     assert_eq!(running.bundle.exit_record().unwrap().unwrap().exit_code, 137);
+}
+
+fn a_zygote_whose_socket_is_gone_before_it_serves_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("zygote.sock");
+    let listen = samara_shim::zygote::listen(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut zygote = samara_shim::zygote::start(&std::env::current_exe().unwrap(), listen).unwrap();
+    let began = std::time::Instant::now();
+    let ended = loop {
+        match zygote.try_wait().unwrap() {
+            None if began.elapsed() < crate::zygote::SOON => std::thread::sleep(std::time::Duration::from_millis(2)),
+            None => {
+                zygote.kill().unwrap();
+                break zygote.wait().unwrap();
+            }
+            Some(status) => break status,
+        }
+    };
+    assert!(ended.success(), "{ended}");
 }
 
 fn a_signal_to_the_fronts_group_does_not_reach_it() {
