@@ -96,8 +96,13 @@ pub(crate) fn clean(home: &Path) {
         let id = bundle.dir().file_name().expect("name").to_string_lossy().into_owned();
         remove(&cgroups.group(&format!("/samara-test-{}/{id}", std::process::id())).expect("cgroup"));
     }
-    if let Err(error) = fs::remove_dir_all(home) {
-        eprintln!("remove {}: {error}", home.display());
+    // A zygote of an earlier front may be writing a last record; it ends when its socket is gone.
+    let began = Instant::now();
+    while let Err(error) = fs::remove_dir_all(home) {
+        if began.elapsed() > SOON {
+            return eprintln!("remove {}: {error}", home.display());
+        }
+        std::thread::yield_now();
     }
 }
 
