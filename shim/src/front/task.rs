@@ -273,10 +273,15 @@ impl Task {
     }
 
     pub(crate) fn pids(&self) -> Result<Vec<i32>, TaskError> {
-        match &self.init.cgroup {
-            Some(cgroup) => Ok(cgroup.pids()?),
-            None => Ok(self.init.phase().pid().into_iter().collect()),
-        }
+        let living = match &self.init.cgroup {
+            Some(cgroup) => cgroup.pids()?,
+            None => self.init.phase().pid().into_iter().collect(),
+        };
+        // The first is told until it is deleted: containerd, when it is started again, takes a task without any process for
+        // one that was never made, and the exit code would be lost.
+        let phase = self.init.phase();
+        let first = phase.pid().or(phase.exit().map(|record| record.pid)).filter(|_| living.is_empty());
+        Ok(living.into_iter().chain(first).collect())
     }
 
     pub(crate) fn stats(&self) -> Result<Stats, TaskError> {
