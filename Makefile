@@ -85,7 +85,7 @@ machine:
 	@grep -qs memory /sys/fs/cgroup/cgroup.controllers || tests/machine/fetch.sh $(CURDIR)/target/machine
 
 tools: $(PLANE) $(TOOLS)/registry $(TOOLS)/crane
-tools-test: $(TOOLS)/moto/bin/moto_server
+tools-test: $(TOOLS)/moto/bin/moto_server $(TOOLS)/containerd
 tools-bench: $(TOOLS)/kwok
 
 $(PLANE) &: tests/tools/kubernetes/go.mod tests/tools/kubernetes/go.sum
@@ -96,6 +96,8 @@ $(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider &: tests/tools/oci
 	@tests/tools/build.sh oci $(TOOLS)
 $(TOOLS)/moto/bin/moto_server: tests/tools/moto/requirements.txt tests/tools/moto/build.sh
 	@tests/tools/moto/build.sh $(TOOLS)
+$(TOOLS)/containerd $(TOOLS)/ctr &: tests/tools/containerd/go.mod tests/tools/containerd/go.sum
+	@tests/tools/build.sh containerd $(TOOLS)
 $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
 	@tests/tools/build.sh kwok $(TOOLS)
 

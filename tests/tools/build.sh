@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds upstream's programs from their Go modules, and says how far it is.
-# Usage: tests/tools/build.sh kubernetes|registry|oci|kwok <directory for the programs>
+# Usage: tests/tools/build.sh kubernetes|registry|oci|containerd|kwok <directory for the programs>
 set -eu
-name=$1 out=$2
+name=$1 out=$2 tags=
 cd "$(dirname "$0")/$name"
 mkdir -p "$out"
 
@@ -19,6 +19,12 @@ oci)
     stamp=
     programs="github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras k8s.io/cloud-provider-aws/cmd/ecr-credential-provider"
     ;;
+# Without what `ctr run` does not need: Kubernetes' interface, and snapshotters that need a C library or another disk.
+containerd)
+    stamp=
+    tags=no_btrfs,no_cri,no_devmapper,no_zfs,no_aufs
+    programs="github.com/containerd/containerd/v2/cmd/containerd github.com/containerd/containerd/v2/cmd/ctr"
+    ;;
 kwok) stamp= programs=sigs.k8s.io/kwok/cmd/kwok ;;
 *)
     echo "no such tool: $name" >&2
@@ -26,9 +32,9 @@ kwok) stamp= programs=sigs.k8s.io/kwok/cmd/kwok ;;
     ;;
 esac
 
-total=$(go list -deps $programs | wc -l)
+total=$(go list -deps -tags "$tags" $programs | wc -l)
 # `-v` names each package as it is compiled; only those that are not in Go's cache are.
-{ go build -v -ldflags "-s -w $stamp" -o "$out/" $programs 2>&1 && echo "BUILT"; } | awk -v name="$name" -v total="$total" '
+{ go build -v -tags "$tags" -ldflags "-s -w $stamp" -o "$out/" $programs 2>&1 && echo "BUILT"; } | awk -v name="$name" -v total="$total" '
     /^BUILT$/ { built = 1; next }
     /^go: downloading/ { next }
     /^[a-z0-9.]+[a-z0-9.\/_~-]*$/i && !/ / { done++; if (done * 10 >= total * (tenth + 1)) { tenth = int(done * 10 / total); printf "%s: %d of %d packages\n", name, done, total; fflush() } next }
