@@ -87,9 +87,12 @@ pub fn rm(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-/// `pwd`
+/// `pwd`: what the host says, since wasi-libc takes every program to be in `/`.
 pub fn pwd(_: &[String]) -> Outcome {
-    let directory = env::current_dir().map_err(named("."))?;
+    let directory = match env::var_os("PWD") {
+        Some(directory) => directory.into(),
+        None => env::current_dir().map_err(named("."))?,
+    };
     println!("{}", directory.display());
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use kube::api::LogParams;
-use samara_tests::manifest::PodSpec;
+use samara_tests::manifest::{PodSpec, container, with};
 use samara_tests::scene::{Scene, container_state, pod_ip};
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ tests![
     a_missing_config_map_is_named_and_the_pod_starts_when_it_is_there,
     a_missing_key_is_named,
     arguments_and_working_directory_are_the_pods,
+    relative_paths_begin_in_the_working_directory,
 ];
 
 fn dump(fields: Value) -> PodSpec {
@@ -169,5 +170,31 @@ async fn arguments_and_working_directory_are_the_pods(scene: &Scene) -> Result<(
     for line in ["argument 1: plain", "argument 2: value", "argument 3: $(NAME)", "argument 4: ", "PWD=/data"] {
         has(&text, line)?;
     }
+    Ok(())
+}
+
+async fn relative_paths_begin_in_the_working_directory(scene: &Scene) -> Result<()> {
+    let config = json!({ "metadata": { "name": "texts" }, "data": { "greeting": "relative" } });
+    scene.create::<ConfigMap>(config).await?;
+    let tool = |name: &str, command: &[&str], fields: Value| {
+        with(with(container(name, "toolbox"), json!({ "command": command, "workingDir": "/work" })), fields)
+    };
+    let work = json!({ "volumeMounts": [{ "name": "work", "mountPath": "/work" }] });
+    let read_only = json!({ "securityContext": { "readOnlyRootFilesystem": true } });
+    let spec = PodSpec::containers([
+        tool("reader", &["/bin/cat", "greeting", "/work/greeting", "../work/./greeting"], work),
+        tool("writer", &["/bin/mkdir", "/made"], read_only),
+        tool("lister", &["/bin/pwd"], json!({})),
+    ])
+    .set(json!({ "restartPolicy": "Never", "volumes": [{ "name": "work", "configMap": { "name": "texts" } }] }));
+    scene.create::<Pod>(spec.pod("tools")).await?;
+    scene.over("tools").await?;
+    let said = async |name: &str| {
+        scene.log("tools", &LogParams { container: Some(name.to_owned()), ..LogParams::default() }).await
+    };
+    let (read, made, pwd) = (said("reader").await?, said("writer").await?, said("lister").await?);
+    ensure!(read == "relativerelativerelative", "{read:?}");
+    ensure!(made.contains("Read-only file system"), "{made:?}");
+    ensure!(pwd == "/work\n", "{pwd:?}");
     Ok(())
 }
