@@ -263,7 +263,14 @@ impl tower::Service<Request<Body>> for Transport {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let transport = self.clone();
-        Box::pin(async move { Ok(transport.send(request).await?) })
+        let method = request.method().clone();
+        Box::pin(async move {
+            let answered = transport.send(request).await;
+            let code = answered.as_ref().ok().map(Response::status);
+            let host = format!("{}:{}", transport.shared.host, transport.shared.port);
+            crate::metrics::agent().operations.requested(code, &method, &host);
+            Ok(answered?)
+        })
     }
 }
 

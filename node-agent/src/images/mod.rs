@@ -257,7 +257,8 @@ impl Images {
         let unrecorded = |error: RecordsError| failed(&text(&error), Retry::Later(None));
         let record = self.0.records.begin(reference).map_err(unrecorded)?;
         let credentials = offers.iter().map(|offer| offer.credential.clone()).collect();
-        match self.0.flights.pull(reference, credentials).await {
+        let pull = self.0.flights.pull(reference, credentials);
+        match crate::metrics::agent().operations.runtime("pull_image", pull).await {
             Ok(pulled) => {
                 let taken = pulled.credential.and_then(|place| offers.get(place));
                 record.done(&pulled.image.digest, offers::opened(taken, wish.namespace)).map_err(unrecorded)?;

@@ -2,10 +2,12 @@
 //! alerts work here. There is one agent in a process, so there is one of these.
 
 mod certificates;
+mod operations;
 mod probes;
 mod process;
 
 pub use certificates::{Certificate, Certificates};
+pub use operations::Operations;
 pub use probes::{ProbeLabels, ProbeResult, Probes};
 pub use process::ProcessUse;
 
@@ -42,6 +44,8 @@ pub struct Metrics {
     /// Probes' results, for `/metrics/probes`.
     pub probes: Probes,
     pub certificates: Certificates,
+    /// What is done, and how long it takes.
+    pub operations: Operations,
     registry: Mutex<Registry>,
 }
 
@@ -78,6 +82,7 @@ impl Default for Metrics {
             images_collected: Family::default(),
             probes: Probes::default(),
             certificates: Certificates::default(),
+            operations: Operations::default(),
             registry: Mutex::default(),
         };
         let mut registry = Registry::default();
@@ -117,6 +122,7 @@ impl Default for Metrics {
             "Counter of certificate renewal errors",
             metrics.certificates.server.renew_errors.clone(),
         );
+        metrics.operations.register(&mut registry);
         Self { registry: Mutex::new(registry), ..metrics }
     }
 }

@@ -127,6 +127,7 @@ impl Dispatch {
         for (pod_ref, pod) in std::mem::take(&mut self.arrived) {
             let others = self.entries.values().filter(|entry| entry.cell.is_active()).map(|entry| &entry.claim);
             let rejection = admit_beside(&pod, &node, others).err().map(|rejection| {
+                crate::metrics::agent().operations.rejected(rejection.reason);
                 info!(pod = %pod_ref, reason = rejection.reason, message = rejection.message, "pod rejected");
                 Termination {
                     reason: rejection.reason,
@@ -151,10 +152,12 @@ impl Dispatch {
         let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, termination });
         let span = info_span!("pod", namespace = %pod_ref.namespace, name = %pod_ref.name, uid = %pod_ref.uid);
         let uid = pod_ref.uid.clone();
+        let seen = std::time::Instant::now();
         let (context, worker_cell, spec) = (self.context.clone(), cell.clone(), cell.pod());
         let work = async move {
             let uid = pod_ref.uid.clone();
             let adopted = adopt::adopt(&context, &pod_ref, &spec, adopted).await;
+            crate::metrics::agent().operations.worker_started(seen.elapsed());
             context.starts.dispatched(&pod_ref.uid);
             Box::pin(Worker::new(context, pod_ref, wishes, worker_cell, adopted).run()).await;
             uid

@@ -20,6 +20,7 @@ use super::PodRef;
 use super::context::Context;
 use super::dispatch::Wish;
 use super::happened::Happened;
+use crate::metrics;
 use crate::network::{Dns, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host, pod_dns};
 use crate::objects::{PodObjects, TokenError};
 use crate::starts::Phase;
@@ -105,8 +106,8 @@ pub(super) async fn make_and_keep(
     wait_for_network(&context, &pod).await;
     let mut retry = FIRST_RETRY;
     let (sandbox, values) = loop {
-        let made =
-            Box::pin(make(&context, &pod_ref, &pod, &mut objects, first)).instrument(debug_span!("sandbox")).await;
+        let made = Box::pin(make(&context, &pod_ref, &pod, &mut objects, first)).instrument(debug_span!("sandbox"));
+        let made = metrics::agent().operations.runtime("run_podsandbox", made).await;
         match made {
             Ok(made) => break made,
             Err(error) => {

@@ -50,7 +50,7 @@ impl Task {
     /// Makes the process and lets the guest run, in one round trip. Gives its pid on the host.
     pub async fn create_and_start(&self, rootfs: Vec<RootMount>, standard: Standard) -> Result<u32, StartError> {
         let task = CreateTask { id: self.id.to_string(), bundle: self.bundle.dir().to_owned(), rootfs, standard };
-        let started = self.call(|shim| {
+        let started = self.call("start_container", |shim| {
             let task = task.clone();
             Box::pin(async move {
                 match shim.create_and_start(&task).await {
@@ -71,7 +71,7 @@ impl Task {
             Signal::Terminate(number) => (number, false),
             Signal::Kill => (9, true),
         };
-        let result = self.call(|shim| {
+        let result = self.call("stop_container", |shim| {
             let id = self.id.clone();
             Box::pin(async move { shim.kill(&id, "", number, all).await })
         });
@@ -117,7 +117,7 @@ impl Task {
 
     /// Removes what the front holds of an ended task. One that it does not know is removed already.
     pub async fn delete(&self) -> Result<(), ShimError> {
-        let result = self.call(|shim| {
+        let result = self.call("remove_container", |shim| {
             let id = self.id.clone();
             Box::pin(async move { shim.delete(&id, "").await })
         });
@@ -133,6 +133,14 @@ impl Task {
     }
 
     async fn call<T>(
+        &self,
+        operation_type: &'static str,
+        request: impl Fn(Shim) -> BoxFuture<'static, Result<T, ShimError>>,
+    ) -> Result<T, ShimError> {
+        crate::metrics::agent().operations.runtime(operation_type, self.try_call(request)).await
+    }
+
+    async fn try_call<T>(
         &self,
         request: impl Fn(Shim) -> BoxFuture<'static, Result<T, ShimError>>,
     ) -> Result<T, ShimError> {

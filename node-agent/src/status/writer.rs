@@ -105,6 +105,7 @@ async fn send(client: Client, starts: Starts, request: Request) -> (Request, Out
     let api = Api::<Pod>::namespaced(client, &pod.namespace);
     let span = debug_span!("tell", pod = %pod);
     let ready = matches!(&request, Request::Patch(_, status) if is_ready(status));
+    let began = std::time::Instant::now();
     let measured = starts.measure(&pod.uid, if ready { Phase::Ready } else { Phase::Status }, None);
     let result = async {
         match &request {
@@ -123,6 +124,9 @@ async fn send(client: Client, starts: Starts, request: Request) -> (Request, Out
     .await;
     drop(measured);
     let outcome = outcome(pod, result);
+    if matches!((&request, &outcome), (Request::Patch(..), Outcome::Taken)) {
+        crate::metrics::agent().operations.status_told(began.elapsed());
+    }
     if ready && outcome == Outcome::Taken {
         starts.ready(&pod.uid);
     }

@@ -43,6 +43,7 @@ use super::dispatch::{ApiObject, Wish};
 use super::happened::{Happened, Key};
 use super::sandbox::Sandbox;
 use super::table::Cell;
+use crate::metrics;
 use crate::shims::{Record, Task};
 
 /// A pod that waits is looked at again at least so often.
@@ -150,10 +151,12 @@ impl Worker {
     /// Until the pod is gone from the API server and from this node.
     pub(super) async fn run(mut self) {
         loop {
-            let now = Timestamp::now();
+            let (now, began) = (Timestamp::now(), Instant::now());
             let actions = self.decide(now);
             self.carry_out(&actions, now);
             self.tell(&actions, now);
+            let kind = if self.life.state() == PodState::Syncing { "sync" } else { "kill" };
+            metrics::agent().operations.round(kind, began.elapsed());
             if self.is_over() {
                 break;
             }
