@@ -139,6 +139,9 @@ pub struct Stdio {
     pub stderr: Output,
     /// All three are the slave of a pty.
     pub terminal: bool,
+    /// The pty's master, which the control thread keeps for the next front.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<Fd>,
 }
 
 /// Where a stream goes.

@@ -6,7 +6,7 @@
 //! | `/path` or `fifo:///path` | a fifo, opened `O_RDWR`, so that neither side waits for the other |
 //! | `file:///path` | appended to, raw bytes |
 //! | `cri:///path?max-size=BYTES&max-files=N` | CRI log records (`<RFC3339Nano> stdout F text`), rotated by the front |
-//! | `binary:///path?args` | a logging program as containerd starts them |
+//! | `binary:///path?args`, `binary-v2:///path?args` | a logging program as containerd starts them |
 //!
 //! stdout and stderr of a container may name the same `cri://` file; each record says which stream it is. In paths and
 //! values `%XX` stands for a byte.
@@ -30,12 +30,35 @@ pub enum OutputUri {
     /// Records in the format of the CRI.
     Cri(CriLog),
     /// A program that reads the output from its descriptors 3 and 4.
-    Binary {
-        /// The program.
-        path: PathBuf,
-        /// Its arguments: containerd passes each key and, if not empty, its value.
-        args: Vec<(String, String)>,
-    },
+    Binary(LogProgram),
+}
+
+impl OutputUri {
+    /// The program, if it is one that takes the output.
+    pub fn program(&self) -> Option<&LogProgram> {
+        match self {
+            Self::Binary(program) => Some(program),
+            Self::Null | Self::Fifo(_) | Self::File(_) | Self::Cri(_) => None,
+        }
+    }
+}
+
+/// A program that takes a container's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogProgram {
+    pub path: PathBuf,
+    /// Its arguments: each key, and its value, which may be empty, as the next.
+    pub args: Vec<(String, String)>,
+    pub ready: ReadyBy,
+}
+
+/// How it says over its descriptor 5 that it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadyBy {
+    /// `binary`: it closes it, with or without a byte before.
+    Closing,
+    /// `binary-v2`: it writes a byte. One that only closes it has failed.
+    Byte,
 }
 
 /// A log in the format of the CRI.
@@ -89,7 +112,10 @@ impl FromStr for OutputUri {
             "fifo" => path.map(Self::Fifo),
             "file" => path.map(Self::File),
             "cri" => cri(path?, query, uri).map(Self::Cri),
-            "binary" => Ok(Self::Binary { path: path?, args: pairs(query).collect() }),
+            "binary" | "binary-v2" => {
+                let ready = if scheme == "binary" { ReadyBy::Closing } else { ReadyBy::Byte };
+                Ok(Self::Binary(LogProgram { path: path?, args: pairs(query).collect(), ready }))
+            }
             _ => Err(OutputError::Scheme(uri.into())),
         }
     }
@@ -105,8 +131,12 @@ impl fmt::Display for OutputUri {
                 write!(f, "cri://{}?max-files={}", encode(&log.path), log.max_files)?;
                 log.max_size.map_or(Ok(()), |size| write!(f, "&max-size={size}"))
             }
-            Self::Binary { path, args } => {
-                write!(f, "binary://{}", encode(path))?;
+            Self::Binary(LogProgram { path, args, ready }) => {
+                let version = match ready {
+                    ReadyBy::Closing => "",
+                    ReadyBy::Byte => "-v2",
+                };
+                write!(f, "binary{version}://{}", encode(path))?;
                 for (index, (key, value)) in args.iter().enumerate() {
                     let mark = if index == 0 { '?' } else { '&' };
                     write!(f, "{mark}{}={}", encode(Path::new(key)), encode(Path::new(value)))?;
@@ -194,11 +224,13 @@ mod tests {
             ("cri:///var/log/pods/a/0.log?max-size=10485760&max-files=3", cri(Some(10_485_760), 3)),
             (
                 "binary:///usr/bin/logger?id=x&flag",
-                OutputUri::Binary {
+                OutputUri::Binary(LogProgram {
                     path: "/usr/bin/logger".into(),
                     args: vec![("id".into(), "x".into()), ("flag".into(), String::new())],
-                },
+                    ready: ReadyBy::Closing,
+                }),
             ),
+            ("binary-v2:///x", OutputUri::Binary(LogProgram { path: "/x".into(), args: vec![], ready: ReadyBy::Byte })),
         ];
         for (uri, expected) in table {
             assert_eq!(parse(uri), Ok(expected), "{uri}");
@@ -214,7 +246,8 @@ mod tests {
             OutputUri::Fifo("/a b".into()),
             OutputUri::File("/%41".into()),
             OutputUri::Cri(log),
-            OutputUri::Binary { path: "/bin/x".into(), args },
+            OutputUri::Binary(LogProgram { path: "/bin/x".into(), args: args.clone(), ready: ReadyBy::Closing }),
+            OutputUri::Binary(LogProgram { path: "/bin/x".into(), args, ready: ReadyBy::Byte }),
         ] {
             assert_eq!(parse(&uri.to_string()), Ok(uri));
         }

@@ -114,8 +114,13 @@ mod tests {
 
     #[test]
     fn two_streams_with_one_file_have_two_numbers() {
-        let stdio =
-            Stdio { stdin: None, stdout: plan::Output::Cri(Fd(1)), stderr: plan::Output::Cri(Fd(1)), terminal: false };
+        let stdio = Stdio {
+            stdin: None,
+            stdout: plan::Output::Cri(Fd(1)),
+            stderr: plan::Output::Cri(Fd(1)),
+            terminal: false,
+            master: None,
+        };
         let (_world, streams) = world(Guest::default(), &stdio, &mut files()).unwrap();
         assert!(streams.stdout.is_some() && streams.stderr.is_some());
         assert_ne!(streams.stdout, streams.stderr);
@@ -123,8 +128,13 @@ mod tests {
 
     #[test]
     fn a_stream_without_its_file_is_named() {
-        let stdio =
-            Stdio { stdin: Some(Fd(9)), stdout: plan::Output::Null, stderr: plan::Output::Null, terminal: false };
+        let stdio = Stdio {
+            stdin: Some(Fd(9)),
+            stdout: plan::Output::Null,
+            stderr: plan::Output::Null,
+            terminal: false,
+            master: None,
+        };
         let error = world(Guest::default(), &stdio, &mut files()).unwrap_err();
         assert_eq!(error.to_string(), "standard input is file 9 of the plan, which has 2");
     }

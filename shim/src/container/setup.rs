@@ -65,6 +65,10 @@ pub(super) fn set_up(warm: &Warm, plan: &OwnedFd, files: Vec<OwnedFd>) -> Result
         Some(fd) => Some(files.take(fd, "the control socket")?),
         None => None,
     };
+    let master = match plan.stdio.master {
+        Some(fd) => Some(files.take(fd, "the terminal's other end")?),
+        None => None,
+    };
     let (mut world, streams) = guest::world(plan.guest, &plan.stdio, &mut files)?;
     let profile = plan.identity.seccomp.as_ref().map(Filter::from_profile).transpose()?;
     // Namespaces, mounts and cgroups are in no reach of the guest from here on.
@@ -79,7 +83,7 @@ pub(super) fn set_up(warm: &Warm, plan: &OwnedFd, files: Vec<OwnedFd>) -> Result
     }
 
     let (handle, stop) = Stop::new();
-    let life = Life::new(handle, streams, warnings);
+    let life = Life::new(handle, streams, master, warnings);
     let controlled = control.is_some();
     if let Some(control) = control {
         life.serve(control).map_err(SetUpError::Control)?;

@@ -102,11 +102,11 @@ async fn adopt_process(
         Ok(connected) => connected,
         Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     };
-    let ready = matches!(&connected, Ok((_, hello, _)) if hello.state == State::Ready);
+    let ready = matches!(&connected, Ok(connected) if connected.hello.state == State::Ready);
     let process = found(if ready { Phase::Created { pid } } else { Phase::Running { pid } }, cgroup);
     process.found(pidfd);
     match connected {
-        Ok((control, hello, events)) => process.connected(control, &hello, events),
+        Ok(connected) => process.connected(connected),
         // It is ending, or it speaks another version: a later call will say.
         Err(error) => tracing::warn!(process = process.name(), error = super::error::chain(&error), "control thread"),
     }

@@ -2,16 +2,25 @@
 //! go that does not read, and another that connects to its socket takes the place of the first.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::container::control::{self, Control, ControlError, Event, Hello};
+use crate::container::control::{self, Connected, Control, ControlError, Event, Hello};
 use samara_shim_client::bundle::Bundle;
 
 /// A control thread answers at once, unless its container is paused or the host is out of its depth.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// What comes with a new connection.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) hello: Hello,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) terminal: Option<OwnedFd>,
+}
 
 /// The connection, if there is one.
 #[derive(Debug, Default)]
@@ -19,17 +28,13 @@ pub(crate) struct Link(tokio::sync::Mutex<Option<Arc<Control>>>);
 
 impl Link {
     /// One that is open. A new one is `heard` of.
-    pub(crate) async fn open(
-        &self,
-        bundle: &Bundle,
-        heard: impl FnOnce(&Hello, mpsc::Receiver<Event>),
-    ) -> Result<Arc<Control>, ControlError> {
+    pub(crate) async fn open(&self, bundle: &Bundle, heard: impl FnOnce(Heard)) -> Result<Arc<Control>, ControlError> {
         let mut held = self.0.lock().await;
         if let Some(open) = held.as_ref().filter(|control| !control.is_closed()) {
             return Ok(Arc::clone(open));
         }
-        let (control, hello, events) = in_time(control::connect(bundle.dir())).await?;
-        heard(&hello, events);
+        let Connected { control, hello, events, terminal } = in_time(control::connect(bundle.dir())).await?;
+        heard(Heard { hello, events, terminal });
         Ok(Arc::clone(held.insert(Arc::new(control))))
     }
 

@@ -42,7 +42,7 @@ pub(crate) async fn until_recorded(pid: i32, process: Arc<Process>, patience: Du
 }
 
 /// Exit code and whether it was killed; `None` if it was not our child.
-async fn until_end(pidfd: OwnedFd) -> Option<Outcome> {
+pub(crate) async fn until_end(pidfd: OwnedFd) -> Option<Outcome> {
     let file = watch(pidfd, Interest::READABLE).ok()?;
     let ended = file.readable().await;
     drop(ended);
@@ -93,7 +93,7 @@ pub(crate) fn reap_others(children: Vec<i32>, processes: &[Arc<Process>]) {
     }
 }
 
-struct Outcome {
+pub(crate) struct Outcome {
     code: u32,
     /// By SIGKILL, which is also the kernel's way to end it for want of memory.
     killed: bool,

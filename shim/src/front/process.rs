@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::error::TaskError;
 use super::events::{Event, Events};
 use super::fifo;
-use super::link::{Link, in_time};
+use super::link::{Heard, Link, in_time};
+use super::open::Logger;
 use super::phase::{IllegalStep, Phase, Step};
 use super::signals::{Meaning, meaning};
-use crate::container::control::{self, Command, Control, ControlError, Hello, MOST_LISTENING, State};
+use super::terminal;
+use crate::container::control::{self, Command, Connected, Control, ControlError, MOST_LISTENING, State};
 use samara_shim_client::bundle::{Bundle, ExitRecord, TaskRecord};
 use samara_shim_client::cgroup::Cgroup;
 
@@ -45,6 +47,7 @@ struct Held {
     /// The log that the front writes for a terminal.
     log: Option<SharedLog>,
     fifos: Vec<OwnedFd>,
+    loggers: Vec<Logger>,
 }
 
 /// After a connection is lost: what has closed its files is reaped within this, and who lives is not asked more often.
@@ -128,12 +131,13 @@ impl Process {
         self.held().pidfd = Some(pidfd);
     }
 
-    /// Fifos that must not be closed before they are read.
-    pub(crate) fn keep(&self, fifos: Vec<OwnedFd>) {
+    /// Fifos that must not be closed before they are read, and programs that read.
+    pub(crate) fn keep(&self, fifos: Vec<OwnedFd>, loggers: Vec<Logger>) {
         if self.phase().exit().is_some() {
-            tokio::spawn(fifo::linger(fifos));
+            outlast(fifos, loggers);
         } else {
-            self.held().fifos = fifos;
+            let mut held = self.held();
+            (held.fifos, held.loggers) = (fifos, loggers);
         }
     }
 
@@ -178,7 +182,7 @@ impl Process {
             return;
         }
         let held = std::mem::take(&mut *self.held());
-        tokio::spawn(fifo::linger(held.fifos));
+        outlast(held.fifos, held.loggers);
         tracing::info!(process = self.name(), code = record.exit_code, oom, message = record.message, "ended");
         let (id, exec_id) = (self.record.id.clone(), self.record.exec_id.clone());
         if oom && exec_id.is_empty() {
@@ -189,13 +193,7 @@ impl Process {
 
     /// The connection to its control thread.
     async fn control(&self) -> Result<Arc<Control>, ControlError> {
-        let heard = |hello: &Hello, events| {
-            for warning in &hello.warnings {
-                tracing::warn!(process = self.name(), warning, "set up with a difference");
-            }
-            self.hear(hello, events);
-        };
-        self.link.open(&self.bundle, heard).await
+        self.link.open(&self.bundle, |heard| self.hear(heard)).await
     }
 
     /// Has a command carried out; over another connection, if the first is lost and the process is not.
@@ -213,13 +211,38 @@ impl Process {
         }
     }
 
-    /// A connection that was made while it was adopted.
-    pub(crate) fn connected(&self, control: Control, hello: &Hello, events: mpsc::Receiver<control::Event>) {
-        self.link.set(control);
-        self.hear(hello, events);
+    /// It was held, and can answer again: one that was found so has its terminal still to be taken over.
+    pub(crate) fn went_on(self: &Arc<Self>) {
+        if self.record.terminal && self.terminal().is_none() {
+            let process = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(error) = process.control().await {
+                    tracing::warn!(process = process.name(), error = super::error::chain(&error), "terminal");
+                }
+            });
+        }
     }
 
-    fn hear(&self, hello: &Hello, mut events: mpsc::Receiver<control::Event>) {
+    /// A connection that was made while it was adopted.
+    pub(crate) fn connected(&self, connected: Connected) {
+        let Connected { control, hello, events, terminal } = connected;
+        self.link.set(control);
+        self.hear(Heard { hello, events, terminal });
+    }
+
+    fn hear(&self, Heard { hello, mut events, terminal }: Heard) {
+        for warning in &hello.warnings {
+            tracing::warn!(process = self.name(), warning, "set up with a difference");
+        }
+        if let Some(master) = terminal
+            && self.record.terminal
+            && self.terminal().is_none()
+        {
+            // Another front made it, and is gone.
+            if let Err(error) = terminal::take_over(self, master) {
+                tracing::warn!(process = self.name(), error = super::error::chain(&error), "terminal");
+            }
+        }
         let name = self.name();
         let listening = self.listening.clone();
         hello.listening.iter().for_each(|address| note(&listening, *address));
@@ -402,6 +425,14 @@ impl Process {
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What reads the output may still read when its process has ended.
+fn outlast(fifos: Vec<OwnedFd>, loggers: Vec<Logger>) {
+    tokio::spawn(fifo::linger(fifos));
+    for logger in loggers {
+        tokio::spawn(logger.outlast());
     }
 }
 

@@ -104,6 +104,7 @@ async fn run(
     before: Vec<i32>,
     answer: &File,
 ) -> Result<(), ServeError> {
+    let namespace = publish.as_ref().map_or("samara", |publish| publish.namespace.as_str()).into();
     let master = if publish.is_some() { Master::Containerd } else { Master::Agent };
     let events = match publish {
         Some(Publish { address, namespace }) if !address.is_empty() => Events::to_containerd(address, namespace),
@@ -117,7 +118,7 @@ async fn run(
     orphan::reap_others(before, &children);
     let forks = Forks::run(&place.zygote(), living, children).map_err(ServeError::Zygote)?;
     let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
-    let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus, master } };
+    let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus, master }, namespace };
     let tasks = Arc::new(Tasks::new(tools, &place.links(), adopted));
     tokio::spawn(logs::keep_small(Arc::clone(&tasks)));
 

@@ -14,7 +14,7 @@ use super::error::TaskError;
 use super::events::{Event, Events};
 use super::forks::{Forks, Order};
 use super::hooks::Hooks;
-use super::open::{self, Mounted, Named, Neighbour, Prepared, Rooted};
+use super::open::{self, Kept, Mounted, Named, Neighbour, Prepared, Rooted};
 use super::outline::{self, Host, Outline, ProcessOutline};
 use super::phase::{Phase, Step};
 use super::process::Process;
@@ -33,6 +33,8 @@ pub(crate) struct Tools {
     pub(crate) cgroups: Arc<Cgroups>,
     pub(crate) events: Events,
     pub(crate) host: Host,
+    /// containerd's, for logging programs.
+    pub(crate) namespace: Arc<str>,
 }
 
 /// A container.
@@ -117,7 +119,8 @@ impl Task {
         }
         init.bundle.remove_records().map_err(io_error("clear", bundle))?;
         init.bundle.write_task(&init.record).map_err(io_error("write the task record of", bundle))?;
-        let named = Named { id: init.name(), title: title(spec, &init.record.id) };
+        let named =
+            Named { id: init.name(), title: title(spec, &init.record.id), namespace: tools.namespace.to_string() };
         let terminal = outline.process.stdio.clone();
         let prepared = open::container(outline, mounted, init.cgroup.as_ref(), bundle, code, named)?;
         let pid = fork(tools, init, prepared, &terminal).await?;
@@ -194,7 +197,11 @@ impl Task {
             tools.codes.ensure(&outline.wasm, Some(Rooted::Living(root.as_fd()))).await?
         };
         process.bundle.write_task(&process.record).map_err(io_error("write the task record of", &process.bundle))?;
-        let named = Named { id: process.name(), title: title(&spec, &process.record.id) };
+        let named = Named {
+            id: process.name(),
+            title: title(&spec, &process.record.id),
+            namespace: tools.namespace.to_string(),
+        };
         let stdio = outline.stdio.clone();
         let prepared = open::exec(outline, &neighbour, process.cgroup.as_ref(), &process.bundle, code, named)?;
         // All was opened by pid: if the container still lives, it was that container's.
@@ -306,6 +313,9 @@ impl Task {
         self.cgroup()?.freeze(frozen)?;
         self.init.step(step)?;
         tracing::debug!(task = self.init.record.id, before = before.name(), frozen, "freezer");
+        if !frozen {
+            self.processes().iter().for_each(Process::went_on);
+        }
         Ok(())
     }
 
@@ -397,9 +407,13 @@ async fn fork(
     if !said.is_empty() {
         return Err(TaskError::SetUp(said));
     }
-    process.keep(prepared.kept.fifos);
-    if let Some(master) = prepared.kept.terminal {
-        terminal::attach(process, master, stdio).map_err(TaskError::Open)?;
+    let Kept { terminal, output, fifos, loggers } = prepared.kept;
+    for logger in &loggers {
+        logger.until_ready().await?;
+    }
+    process.keep(fifos, loggers);
+    if let Some(master) = terminal {
+        terminal::attach(process, master, stdio, output)?;
     }
     Ok(pid)
 }

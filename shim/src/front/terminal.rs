@@ -1,4 +1,7 @@
-//! A process's terminal: the front copies between the pty and fifos or the log.
+//! A process's terminal: the front copies between the pty and fifos, the log or a logging program.
+//!
+//! The container has the same open file, for the next front, and with it a say in whether a read or a write of it waits. So
+//! both are done on threads that may wait: a hostile process holds up its own terminal and nothing else.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -6,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::termios::{Winsize, tcsetwinsize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 
 use super::error::TaskError;
@@ -25,8 +28,22 @@ enum Sink {
 }
 
 /// Begins to copy. Ends with the process.
-pub(crate) fn attach(process: &Arc<Process>, master: OwnedFd, stdio: &StdioOutline) -> Result<(), OpenError> {
-    let sink = sink(&stdio.stdout)?;
+///
+/// `output` is what a logging program reads.
+pub(crate) fn attach(
+    process: &Process,
+    master: OwnedFd,
+    stdio: &StdioOutline,
+    output: Option<OwnedFd>,
+) -> Result<(), OpenError> {
+    let sink = match output {
+        Some(output) => {
+            let sender = rustix::io::ioctl_fionbio(&output, true).map_err(io::Error::from);
+            let sender = sender.and_then(|()| pipe::Sender::from_owned_fd(output));
+            Sink::Fifo(sender.map_err(|source| OpenError::Io { operation: "watch", path: "pipe".into(), source })?)
+        }
+        None => sink(&stdio.stdout)?,
+    };
     if let Sink::Cri(log) = &sink {
         process.set_log(Arc::clone(log));
     }
@@ -35,7 +52,9 @@ pub(crate) fn attach(process: &Arc<Process>, master: OwnedFd, stdio: &StdioOutli
         open.map_err(|source| OpenError::Io { operation: "open", path: path.into(), source })
     });
     let stdin = stdin.transpose()?;
-    let file = master.try_clone().and_then(watch_both);
+    // As somebody who had it before may have left it otherwise.
+    let file = rustix::io::ioctl_fionbio(&master, true).map_err(io::Error::from);
+    let file = file.and_then(|()| watch_both(master.try_clone()?));
     let file = file.map_err(|source| OpenError::Io { operation: "watch", path: "pty".into(), source })?;
     process.set_terminal(Arc::new(master));
     let name = process.name();
@@ -47,6 +66,12 @@ pub(crate) fn attach(process: &Arc<Process>, master: OwnedFd, stdio: &StdioOutli
         tracing::debug!(process = name, ?copied, "terminal closed");
     });
     Ok(())
+}
+
+/// The same for a process of a front that is gone.
+pub(crate) fn take_over(process: &Process, master: OwnedFd) -> Result<(), TaskError> {
+    let stdio = StdioOutline::of(&super::task::standard(&process.record))?;
+    Ok(attach(process, master, &stdio, None)?)
 }
 
 /// New size in characters.
@@ -71,29 +96,28 @@ fn sink(uri: &OutputUri) -> Result<Sink, OpenError> {
         OutputUri::Fifo(path) => open(path).map(Sink::Fifo),
         OutputUri::File(path) => open_log(path).map(Sink::File),
         OutputUri::Cri(log) => Ok(Sink::Cri(Arc::new(Mutex::new(open_log(&log.path)?)))),
-        OutputUri::Binary { .. } => {
-            Err(OpenError::Unsupported(format!("output {uri}: logging programs are not supported")))
+        // The one that was started for it ended with the front before this.
+        OutputUri::Binary(_) => {
+            tracing::warn!(%uri, "a terminal's logging program has ended: its output is dropped");
+            Ok(Sink::Null)
         }
     }
 }
 
 async fn copy_out(master: &Watched, mut sink: Sink) -> io::Result<()> {
-    let mut buffer = vec![0; 8 << 10];
     loop {
-        let read = master
-            .async_io(Interest::READABLE, |file| rustix::io::read(file, &mut buffer[..]).map_err(io::Error::from));
         // EIO: nobody has the other end open any more.
-        let length = match read.await {
-            Ok(0) => return Ok(()),
+        let text = match read(master).await {
             Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(()),
-            length => length?,
+            text => text?,
         };
         match &mut sink {
+            _ if text.is_empty() => return Ok(()),
             Sink::Null => {}
-            Sink::Fifo(fifo) => fifo.write_all(&buffer[..length]).await?,
-            Sink::File(file) => file.write_all(&buffer[..length])?,
+            Sink::Fifo(fifo) => fifo.write_all(&text).await?,
+            Sink::File(file) => file.write_all(&text)?,
             Sink::Cri(log) => {
-                let records = records(jiff::Timestamp::now(), &buffer[..length]);
+                let records = records(jiff::Timestamp::now(), &text);
                 log.lock().unwrap_or_else(PoisonError::into_inner).write_all(&records)?;
             }
         }
@@ -106,18 +130,46 @@ async fn copy_in(master: &Watched, stdin: Option<pipe::Receiver>) -> io::Result<
         let mut buffer = vec![0; 1 << 10];
         loop {
             let length = stdin.read(&mut buffer).await?;
-            let mut rest = &buffer[..length];
-            if rest.is_empty() {
+            if length == 0 {
                 break;
             }
-            while !rest.is_empty() {
-                let write =
-                    master.async_io(Interest::WRITABLE, |file| rustix::io::write(file, rest).map_err(io::Error::from));
-                rest = &rest[write.await?..];
-            }
+            write(master, buffer[..length].to_vec()).await?;
         }
     }
     std::future::pending().await
+}
+
+async fn read(master: &Watched) -> io::Result<Vec<u8>> {
+    loop {
+        let mut guard = master.readable().await?;
+        let file = guard.get_inner().try_clone()?;
+        let read = aside(move || {
+            let mut buffer = vec![0; 8 << 10];
+            let length = rustix::io::read(&file, &mut buffer[..])?;
+            buffer.truncate(length);
+            Ok(buffer)
+        });
+        match read.await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            done => return done,
+        }
+    }
+}
+
+async fn write(master: &Watched, mut text: Vec<u8>) -> io::Result<()> {
+    while !text.is_empty() {
+        let mut guard = master.writable().await?;
+        let (file, part) = (guard.get_inner().try_clone()?, text.clone());
+        match aside(move || Ok(rustix::io::write(&file, &part)?)).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            written => drop(text.drain(..written?)),
+        }
+    }
+    Ok(())
+}
+
+async fn aside<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(call).await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
 }
 
 /// CRI log records of a piece of output: each line one `F`, an unfinished one `P`.

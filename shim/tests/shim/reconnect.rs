@@ -10,8 +10,7 @@ use crate::node::{Node, SOON, until};
 
 /// Takes the front's place for a moment. It is told so by the end of its connection.
 async fn take_the_fronts_place(container: &Container) {
-    let (other, ..) = control::connect(&container.dir).await.expect("control socket");
-    drop(other);
+    drop(control::connect(&container.dir).await.expect("control socket"));
 }
 
 #[tokio::test]
@@ -48,7 +47,7 @@ async fn a_front_that_waits_for_a_socket_connects_again_by_itself() {
     node.run(&container).await;
     let (shim, id) = (node.shim.clone(), container.id.clone());
     let waiting = tokio::spawn(async move { shim.listening(&id).await });
-    let (other, ..) = control::connect(&container.dir).await.expect("control socket");
+    let other = control::connect(&container.dir).await.expect("control socket").control;
     tokio::time::timeout(SOON, other.closed()).await.expect("the front is back in its place");
     assert!(!waiting.is_finished());
 }

@@ -1,14 +1,15 @@
 //! A container with a terminal.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use samara_shim_client::Standard;
 
+use crate::bundle::Container;
 use crate::guests;
-use crate::node::{Node, until};
+use crate::node::{EXE, Node, kill, lives, until};
 
 fn fifo(path: PathBuf) -> PathBuf {
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("fifo");
@@ -19,33 +20,113 @@ fn fifo(path: PathBuf) -> PathBuf {
 async fn what_is_typed_comes_back_and_the_size_can_change() {
     let node = Node::start().await;
     let container = node.container(&guests::cat());
-    let (stdin, stdout) = (fifo(container.dir.join("in")), fifo(container.dir.join("out")));
-    let mut request = container.request();
-    request.standard = Standard {
-        stdin: stdin.display().to_string(),
-        stdout: stdout.display().to_string(),
-        stderr: String::new(),
-        terminal: true,
-    };
-    node.shim.create(&request).await.expect("created");
-    node.shim.start(&container.id, "").await.expect("started");
+    let mut typed = Typed::start(&node, &container).await;
     node.shim.resize_pty(&container.id, "", 132, 43).await.expect("resized");
-    let mut input = OpenOptions::new().write(true).read(true).open(&stdin).expect("input");
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let mut output = OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(&stdout).expect("output");
-    input.write_all(b"typed\n").expect("typed");
-    let mut seen = String::new();
-    // Once by the terminal's echo, once by the guest.
-    until("twice", || {
-        let mut buffer = [0; 256];
-        if let Ok(length) = output.read(&mut buffer) {
-            seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
-        }
-        (seen.matches("typed\r\n").count() == 2).then_some(())
-    })
-    .await;
+    typed.comes_back("typed").await;
     node.shim.kill(&container.id, "", 15, false).await.expect("asked to stop");
     assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 143);
+}
+
+/// A terminal in which `cat` runs: what is typed comes back twice, by the echo and by the guest.
+struct Typed {
+    input: File,
+    output: File,
+    seen: String,
+}
+
+impl Typed {
+    async fn start(node: &Node, container: &Container) -> Self {
+        let (stdin, stdout) = (fifo(container.dir.join("in")), fifo(container.dir.join("out")));
+        let mut request = container.request();
+        request.standard = Standard {
+            stdin: stdin.display().to_string(),
+            stdout: stdout.display().to_string(),
+            stderr: String::new(),
+            terminal: true,
+        };
+        node.shim.create(&request).await.expect("created");
+        node.shim.start(&container.id, "").await.expect("started");
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true);
+            options
+        };
+        let output = open().custom_flags(nonblocking).open(&stdout).expect("output");
+        Self { input: open().open(&stdin).expect("input"), output, seen: String::new() }
+    }
+
+    async fn comes_back(&mut self, text: &str) {
+        writeln!(self.input, "{text}").expect("typed");
+        let line = format!("{text}\r\n");
+        until("twice", || {
+            let mut buffer = [0; 256];
+            if let Ok(length) = self.output.read(&mut buffer) {
+                self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
+            }
+            (self.seen.matches(&line).count() == 2).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_outlives_its_front() {
+    let mut node = Node::start().await;
+    let container = node.container(&guests::cat());
+    let mut typed = Typed::start(&node, &container).await;
+    typed.comes_back("before").await;
+    kill(node.front_pid());
+    node.restart().await;
+    typed.comes_back("after a death").await;
+    node.shim.resize_pty(&container.id, "", 132, 43).await.expect("resized");
+    node.shim = node.shim.upgrade(Path::new(EXE)).await.expect("upgraded");
+    typed.comes_back("after an upgrade").await;
+    // And for as long as nobody has it, the guest is not hung up.
+    let front = node.front_pid();
+    kill(front);
+    // Or it would take what is typed with it.
+    until("dead", || (!lives(front)).then_some(())).await;
+    writeln!(typed.input, "between").expect("typed");
+    node.restart().await;
+    typed.comes_back("at last").await;
+    assert_eq!(typed.seen.matches("between\r\n").count(), 2, "{}", typed.seen);
+    node.shim.kill(&container.id, "", 15, false).await.expect("asked to stop");
+    assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 143);
+}
+
+#[tokio::test]
+async fn a_paused_terminal_is_taken_over_when_it_goes_on() {
+    let mut node = Node::start().await;
+    let container = node.container(&guests::cat());
+    let mut typed = Typed::start(&node, &container).await;
+    typed.comes_back("before").await;
+    node.shim.pause(&container.id).await.expect("paused");
+    kill(node.front_pid());
+    node.restart().await;
+    node.shim.resume(&container.id).await.expect("resumed");
+    typed.comes_back("after").await;
+}
+
+#[tokio::test]
+async fn a_logging_program_hears_both_outputs_and_what_a_terminal_shows() {
+    let node = Node::start().await;
+    for (terminal, stream, expected) in [(false, 1, "one\n"), (false, 2, "one\n"), (true, 1, "one\r\n")] {
+        let container = node.container(&guests::say(stream, "one\n", 0));
+        let (program, log) = (container.dir.join("logger"), container.dir.join("said"));
+        let script = "#!/bin/sh\nexec 5>&-\n{ cat <&3; cat <&4; } > \"$2.new\"\nmv \"$2.new\" \"$2\"\n";
+        fs::write(&program, script).expect("script");
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+        let uri = format!("binary://{}?to={}", program.display(), log.display());
+        let mut request = container.request();
+        (request.standard.stdout, request.standard.stderr) = (uri.clone(), uri);
+        request.standard.terminal = terminal;
+        node.shim.create(&request).await.expect("created");
+        node.shim.start(&container.id, "").await.expect("started");
+        node.shim.wait(&container.id, "").await.expect("ended");
+        until("written", || log.exists().then_some(())).await;
+        assert_eq!(fs::read_to_string(&log).expect("log"), expected, "terminal: {terminal}, stream {stream}");
+    }
 }
 
 #[tokio::test]

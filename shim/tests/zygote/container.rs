@@ -61,7 +61,7 @@ impl Container {
                 sysctls: std::collections::BTreeMap::new(),
                 filesystem: Some(Filesystem { root: Fd(1), read_only: false, mounts: Vec::new() }),
                 identity: Identity::default(),
-                stdio: Stdio { stdin: None, stdout: Output::Null, stderr: Output::Null, terminal: false },
+                stdio: Stdio { stdin: None, stdout: Output::Null, stderr: Output::Null, terminal: false, master: None },
                 code: Fd(0),
                 control: None,
                 report: Fd(2),

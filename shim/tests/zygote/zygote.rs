@@ -350,5 +350,5 @@ pub(crate) fn closed(connection: &OwnedFd) -> bool {
 /// What a container's control thread says first.
 pub(crate) fn hello(running: &Running) -> control::Hello {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(control::connect(running.bundle.dir())).unwrap().1
+    runtime.block_on(control::connect(running.bundle.dir())).unwrap().hello
 }

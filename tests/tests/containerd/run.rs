@@ -73,6 +73,21 @@ fn a_guest_past_its_memory_is_ended_and_told_as_out_of_memory() {
 }
 
 #[test]
+fn a_logging_program_of_containerds_gets_all_of_the_output() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let daemon = Daemon::start();
+    let (program, log) = (daemon.home().join("logger"), daemon.home().join("said"));
+    let script = "#!/bin/sh\nexec 5>&-\n{ echo \"$CONTAINER_NAMESPACE $CONTAINER_ID\"; cat <&3; } > \"$2.new\"\nmv \"$2.new\" \"$2\"\n";
+    fs::write(&program, script).expect("script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("mode");
+    let uri = format!("binary://{}?to={}", program.display(), log.display());
+    daemon.run(&["--rm", "--log-uri", &uri], "c1", &["/bin/echo", "to the program"]);
+    until("written", || log.exists());
+    let said = fs::read_to_string(&log).expect("log");
+    assert_eq!(said, format!("{} c1\nto the program\n", daemon.namespace));
+}
+
+#[test]
 fn a_privileged_container_with_all_of_the_hosts_devices_has_none() {
     let daemon = Daemon::start();
     let ran = daemon.run(&["--rm", "--privileged"], "c1", &["/bin/ls", "/dev"]);

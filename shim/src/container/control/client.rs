@@ -33,6 +33,17 @@ pub struct Control {
     open: watch::Receiver<()>,
 }
 
+/// What [`connect`] gives.
+#[derive(Debug)]
+pub struct Connected {
+    pub control: Control,
+    pub hello: Hello,
+    /// Until the process ends or another front takes over. Those that nobody takes are lost.
+    pub events: mpsc::Receiver<Event>,
+    /// The master of the process's terminal.
+    pub terminal: Option<OwnedFd>,
+}
+
 /// A command that was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -61,14 +72,11 @@ pub fn listen(bundle: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Connects to the container of a bundle.
-///
-/// Events come until the channel closes, which it does when the process ends or another front takes over. Those that
-/// nobody takes are lost.
-pub async fn connect(bundle: &Path) -> Result<(Control, Hello, mpsc::Receiver<Event>), ControlError> {
+pub async fn connect(bundle: &Path) -> Result<Connected, ControlError> {
     let (_directory, path) = short(bundle).map_err(ControlError::Connect)?;
     let stream = Arc::new(UnixStream::connect(path).await.map_err(ControlError::Connect)?);
     let mut hearing = Hearing::new(Arc::clone(&stream));
-    let hello: Hello = hearing.next().await?.ok_or(ControlError::Closed)?;
+    let (hello, files): (Hello, _) = hearing.greeting().await?.ok_or(ControlError::Closed)?;
     if hello.version != VERSION {
         return Err(ControlError::Version(hello.version));
     }
@@ -88,7 +96,8 @@ pub async fn connect(bundle: &Path) -> Result<(Control, Hello, mpsc::Receiver<Ev
         reader: reader.abort_handle(),
         open,
     };
-    Ok((control, hello, event_receiver))
+    let terminal = files.into_iter().find(|file| rustix::pty::ptsname(file, Vec::new()).is_ok());
+    Ok(Connected { control, hello, events: event_receiver, terminal })
 }
 
 /// All that an honest container ever says: each socket of its guest, and the end.

@@ -1,14 +1,17 @@
 //! What comes over a control connection, message by message, and not faster than a container may speak.
 
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::allowance::Allowance;
 use super::frame;
+use crate::zygote::wire;
 
 /// The receiving half.
 #[derive(Debug)]
@@ -22,6 +25,20 @@ pub(super) struct Hearing {
 impl Hearing {
     pub(super) fn new(stream: Arc<UnixStream>) -> Self {
         Self { stream, received: Vec::new(), allowance: Allowance::new(Instant::now()) }
+    }
+
+    /// The first message and the files beside it; `None` at the end.
+    pub(super) async fn greeting<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let (mut bytes, mut files) = ([0; 4096], Vec::new());
+        let receive = || wire::receive(self.stream.as_fd(), &mut bytes, &mut files);
+        // They come beside its first byte.
+        match self.stream.async_io(Interest::READABLE, receive).await {
+            Ok(0) => return Ok(None),
+            Ok(length) => self.received.extend_from_slice(&bytes[..length]),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        Ok(self.next().await?.map(|greeting| (greeting, files)))
     }
 
     /// `None` at the end.
@@ -49,7 +66,7 @@ impl Hearing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Event, Hello, Message, State, VERSION, connect, frame};
+    use super::super::{Connected, Event, Hello, Message, State, VERSION, connect, frame};
     use std::io::Write as _;
     use std::os::unix::net::UnixListener;
     use std::time::Duration;
@@ -71,7 +88,7 @@ mod tests {
             }
         });
         let began = tokio::time::Instant::now();
-        let (control, _hello, mut events) = connect(bundle.path()).await.expect("connected");
+        let Connected { control, mut events, .. } = connect(bundle.path()).await.expect("connected");
         while events.recv().await.is_some() {}
         control.closed().await;
         assert!(control.is_closed());

@@ -2,7 +2,7 @@
 //! container's own even while the guest spins.
 //!
 //! Every message is a length (`u32`, little endian, at most [`MAX_MESSAGE`]) and JSON; a file descriptor travels beside
-//! the length. The container says [`Hello`] first. Commands carry a number that comes back in their answer; events have
+//! the length. The container says [`Hello`] first, and beside it sends its terminal's master if it has one. Commands carry a number that comes back in their answer; events have
 //! none and may stand between. A front that connects while another is connected replaces it, and learns from `Hello`
 //! what it missed; so does one whose connection was lost. A container that says too much is heard slowly.
 //!
@@ -27,7 +27,7 @@ pub mod fuzzing;
 mod hearing;
 pub(crate) mod serve;
 
-pub use client::{Control, ControlError, connect, listen};
+pub use client::{Connected, Control, ControlError, connect, listen};
 
 /// Spoken here.
 pub const VERSION: u32 = 1;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(crate) struct Life {
     begun: Condvar,
     stop: StopHandle,
     streams: Streams,
+    /// The front's end of the terminal, kept for the next front.
+    master: Option<OwnedFd>,
     warnings: Vec<String>,
 }
 
@@ -46,12 +48,13 @@ struct Inner {
 }
 
 impl Life {
-    pub(crate) fn new(stop: StopHandle, streams: Streams, warnings: Vec<String>) -> Arc<Self> {
+    pub(crate) fn new(stop: StopHandle, streams: Streams, master: Option<OwnedFd>, warnings: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner { state: State::Ready, listening: Vec::new(), front: None, over: false }),
             begun: Condvar::new(),
             stop,
             streams,
+            master,
             warnings,
         })
     }
@@ -125,7 +128,8 @@ impl Life {
             listening: inner.listening.clone(),
             warnings: self.warnings.clone(),
         };
-        inner.tell(&hello);
+        let master: Vec<_> = self.master.iter().map(OwnedFd::as_fd).collect();
+        inner.tell_with(&hello, &master);
         Some(Connection { stream, received: Vec::new(), files: Vec::new() })
     }
 
@@ -216,10 +220,15 @@ impl Life {
 impl Inner {
     /// A front that does not read is let go: it finds everything in the next `Hello`.
     fn tell(&mut self, message: &impl serde::Serialize) {
+        self.tell_with(message, &[]);
+    }
+
+    fn tell_with(&mut self, message: &impl serde::Serialize, files: &[BorrowedFd<'_>]) {
         let Some(front) = &self.front else {
             return;
         };
-        let sent = frame::encode(message).and_then(|bytes| Ok(wire::send(front.as_fd(), &bytes, &[])? == bytes.len()));
+        let sent = frame::encode(message);
+        let sent = sent.and_then(|bytes| Ok(wire::send(front.as_fd(), &bytes, files)? == bytes.len()));
         if !matches!(sent, Ok(true)) {
             let _ = front.shutdown(std::net::Shutdown::Both);
             self.front = None;
@@ -283,7 +292,7 @@ fn wait(listener: &UnixListener, front: Option<&Connection>) -> io::Result<Woken
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::control::{connect, listen};
+    use crate::container::control::{Connected, connect, listen};
     use samara_runtime::Stop;
     use std::io::Read as _;
     use std::os::fd::AsRawFd as _;
@@ -298,7 +307,7 @@ mod tests {
         let bundle = tempfile::tempdir().unwrap();
         let stdout = tempfile::tempfile().unwrap();
         let streams = Streams { stdout: Some(stdout.as_raw_fd()), ..Streams::default() };
-        let life = Life::new(Stop::new().0, streams, vec!["a warning".into()]);
+        let life = Life::new(Stop::new().0, streams, None, vec!["a warning".into()]);
         life.serve(listen(bundle.path()).unwrap()).unwrap();
         Served { life, bundle, stdout }
     }
@@ -306,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn a_guest_begins_when_the_front_says_so() {
         let served = served();
-        let (control, hello, _events) = connect(served.bundle.path()).await.unwrap();
+        let Connected { control, hello, .. } = connect(served.bundle.path()).await.unwrap();
         assert_eq!(hello.state, State::Ready);
         assert_eq!(hello.warnings, ["a warning"]);
         assert_eq!(control.start().await.unwrap(), State::Running);
@@ -317,12 +326,13 @@ mod tests {
     #[tokio::test]
     async fn the_next_front_replaces_the_first_and_learns_what_it_missed() {
         let served = served();
-        let (first, _, mut first_events) = connect(served.bundle.path()).await.unwrap();
+        let Connected { control: first, events: mut first_events, .. } = connect(served.bundle.path()).await.unwrap();
         first.start().await.unwrap();
         let address = "10.0.0.1:8080".parse().unwrap();
         served.life.listening(address);
         assert_eq!(first_events.recv().await, Some(Event::Listening { address }));
-        let (_second, hello, mut second_events) = connect(served.bundle.path()).await.unwrap();
+        let second = connect(served.bundle.path()).await.unwrap();
+        let (hello, mut second_events) = (second.hello, second.events);
         assert_eq!((hello.state, hello.listening), (State::Running, vec![address]));
         assert_eq!(first_events.recv().await, None);
         served.life.ended(3, false);
@@ -333,7 +343,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_exchanged_under_its_number() {
         let served = served();
-        let (control, ..) = connect(served.bundle.path()).await.unwrap();
+        let control = connect(served.bundle.path()).await.unwrap().control;
         let mut new = tempfile::tempfile().unwrap();
         control.output(Stream::Stdout, new.as_fd()).await.unwrap();
         std::io::Write::write_all(&mut &served.stdout, b"rotated").unwrap();
@@ -350,7 +360,7 @@ mod tests {
     #[tokio::test]
     async fn no_signal_and_nonsense_are_refused_and_the_next_front_is_served() {
         let served = served();
-        let (control, ..) = connect(served.bundle.path()).await.unwrap();
+        let control = connect(served.bundle.path()).await.unwrap().control;
         assert!(control.stop(0, Duration::ZERO).await.is_err());
         assert!(control.stop(65, Duration::ZERO).await.is_err());
         for nonsense in [&b"\xff\xff\xff\xff"[..], b"\x02\0\0\0{}", b"\x01\0\0\0x"] {
@@ -362,6 +372,6 @@ mod tests {
             stream.read_to_end(&mut said).unwrap();
             assert!(String::from_utf8_lossy(&said).contains("refused"));
         }
-        assert_eq!(connect(served.bundle.path()).await.unwrap().1.state, State::Ready);
+        assert_eq!(connect(served.bundle.path()).await.unwrap().hello.state, State::Ready);
     }
 }

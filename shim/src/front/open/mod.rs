@@ -1,6 +1,7 @@
 //! Does what an outline decided: opens, makes and mounts (detached), and numbers what it opened into a plan.
 
 mod attributes;
+mod logger;
 mod mount;
 mod namespaces;
 mod network;
@@ -19,6 +20,7 @@ use crate::zygote::protocol::{MAX_FDS, PidNamespace};
 use samara_shim_client::bundle::Bundle;
 use samara_shim_client::cgroup::Cgroup;
 
+pub(crate) use logger::Logger;
 pub(crate) use mount::Mounted;
 pub(crate) use namespaces::Neighbour;
 pub(crate) use rooted::Rooted;
@@ -61,6 +63,8 @@ pub(crate) struct Named {
     pub(crate) id: String,
     /// For `ps`.
     pub(crate) title: String,
+    /// containerd's; for logging programs.
+    pub(crate) namespace: String,
 }
 
 /// A container's first process. `mounted` was opened before, because the program is looked for in it.
@@ -148,7 +152,7 @@ impl Files {
         code: OwnedFd,
         named: Named,
     ) -> Result<Prepared, OpenError> {
-        let (stdio, kept) = Streams::open(&outline.stdio)?.into_plan(&mut self);
+        let (stdio, kept) = Streams::open(&outline.stdio, &named)?.into_plan(&mut self);
         let control = control::listen(bundle.dir()).map_err(OpenError::io("listen on", bundle.control_socket()))?;
         // Beside the plan's own: bundle, report, status, plan, pid namespace, counter, and the three added below.
         const OTHERS: usize = 9;

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 
-use super::{Files, OpenError};
+use super::logger::Logger;
+use super::{Files, Named, OpenError};
 use crate::front::outline::StdioOutline;
 use crate::plan::{Output, Stdio};
 use samara_shim_client::output::OutputUri;
@@ -23,13 +24,25 @@ pub(crate) enum Streams {
         stderr: Option<Stream>,
         /// Copies of the fifos among the outputs, for the front.
         fifos: Vec<OwnedFd>,
+        /// Programs that read the outputs.
+        loggers: Vec<Logger>,
     },
     Terminal {
-        /// The front's end.
-        master: OwnedFd,
-        /// The guest's end.
-        slave: OwnedFd,
+        pty: Pty,
+        /// What reads what the front copies, and where to.
+        logger: Option<(Logger, OwnedFd)>,
     },
+}
+
+/// A pseudo-terminal.
+#[derive(Debug)]
+pub(crate) struct Pty {
+    /// The front's end.
+    master: OwnedFd,
+    /// The same for the container, which keeps it for the next front.
+    kept: OwnedFd,
+    /// The guest's end.
+    slave: OwnedFd,
 }
 
 /// What the front keeps of a process's streams.
@@ -37,8 +50,11 @@ pub(crate) enum Streams {
 pub(crate) struct Kept {
     /// Its end of the terminal.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Where its terminal's output goes, if to a program that was started for it.
+    pub(crate) output: Option<OwnedFd>,
     /// Outputs that lose what nobody has read when the last who has them open closes them.
     pub(crate) fifos: Vec<OwnedFd>,
+    pub(crate) loggers: Vec<Logger>,
 }
 
 /// An output.
@@ -50,14 +66,30 @@ pub(crate) enum Stream {
 }
 
 impl Streams {
-    /// Opens what the outline names.
-    pub(crate) fn open(outline: &StdioOutline) -> Result<Self, OpenError> {
+    /// Opens what the outline names, and starts the programs among it.
+    pub(crate) fn open(outline: &StdioOutline, named: &Named) -> Result<Self, OpenError> {
         if outline.terminal {
-            return terminal().map_err(OpenError::io("open", "/dev/ptmx"));
+            let start = |program| Logger::start(program, named).map(|(logger, outputs)| (logger, outputs.stdout));
+            let logger = outline.stdout.program().map(start).transpose()?;
+            let pty = terminal().map_err(OpenError::io("open", "/dev/ptmx"))?;
+            return Ok(Self::Terminal { pty, logger });
         }
         let same = outline.stdout == outline.stderr;
-        let stdout = open(&outline.stdout)?;
-        let stderr = if same { None } else { Some(open(&outline.stderr)?) };
+        let mut loggers = Vec::new();
+        let mut start = |program| {
+            let (logger, outputs) = Logger::start(program, named)?;
+            loggers.push(logger);
+            Ok::<_, OpenError>((Stream::Raw(outputs.stdout), Stream::Raw(outputs.stderr)))
+        };
+        let (stdout, shared) = match outline.stdout.program().map(&mut start).transpose()? {
+            Some((stdout, stderr)) => (stdout, same.then_some(stderr)),
+            None => (open(&outline.stdout)?, None),
+        };
+        let stderr = match outline.stderr.program().filter(|_| !same).map(&mut start).transpose()? {
+            _ if same => shared,
+            Some((_, stderr)) => Some(stderr),
+            None => Some(open(&outline.stderr)?),
+        };
         let outputs = [(&outline.stdout, Some(&stdout)), (&outline.stderr, stderr.as_ref())];
         let fifos = outputs.into_iter().filter_map(|(uri, stream)| match (uri, stream) {
             (OutputUri::Fifo(path), Some(Stream::Raw(file))) => {
@@ -66,12 +98,13 @@ impl Streams {
             _ => None,
         });
         let fifos = fifos.collect::<Result<_, _>>()?;
-        Ok(Self::Files { stdin: outline.stdin.as_deref().map(open_fifo).transpose()?, stdout, stderr, fifos })
+        let stdin = outline.stdin.as_deref().map(open_fifo).transpose()?;
+        Ok(Self::Files { stdin, stdout, stderr, fifos, loggers })
     }
 
     pub(super) fn into_plan(self, files: &mut Files) -> (Stdio, Kept) {
         match self {
-            Self::Files { stdin, stdout, stderr, fifos } => {
+            Self::Files { stdin, stdout, stderr, fifos, loggers } => {
                 let stdin = stdin.map(|file| files.add(file));
                 let mut add = |stream: Stream| match stream {
                     Stream::Null => Output::Null,
@@ -80,13 +113,17 @@ impl Streams {
                 };
                 let stdout = add(stdout);
                 let stderr = stderr.map_or(stdout, add);
-                (Stdio { stdin, stdout, stderr, terminal: false }, Kept { terminal: None, fifos })
+                let stdio = Stdio { stdin, stdout, stderr, terminal: false, master: None };
+                (stdio, Kept { terminal: None, output: None, fifos, loggers })
             }
-            Self::Terminal { master, slave } => {
-                let slave = files.add(slave);
-                let output = Output::Raw(slave);
-                let kept = Kept { terminal: Some(master), fifos: Vec::new() };
-                (Stdio { stdin: Some(slave), stdout: output, stderr: output, terminal: true }, kept)
+            Self::Terminal { pty, logger } => {
+                let slave = files.add(pty.slave);
+                let master = Some(files.add(pty.kept));
+                let stdout = Output::Raw(slave);
+                let stdio = Stdio { stdin: Some(slave), stdout, stderr: stdout, terminal: true, master };
+                let (logger, output) = logger.unzip();
+                let loggers = logger.into_iter().collect();
+                (stdio, Kept { terminal: Some(pty.master), output, fifos: Vec::new(), loggers })
             }
         }
     }
@@ -98,9 +135,8 @@ fn open(uri: &OutputUri) -> Result<Stream, OpenError> {
         OutputUri::Fifo(path) => open_fifo(path).map(Stream::Raw),
         OutputUri::File(path) => open_log(path).map(|file| Stream::Raw(file.into())),
         OutputUri::Cri(log) => open_log(&log.path).map(|file| Stream::Cri(file.into())),
-        OutputUri::Binary { .. } => {
-            Err(OpenError::Unsupported(format!("output {uri}: logging programs are not supported")))
-        }
+        // Both ends of it are the caller's.
+        OutputUri::Binary(_) => Err(OpenError::Unsupported(format!("output {uri}"))),
     }
 }
 
@@ -124,11 +160,11 @@ pub(crate) fn open_log(path: &Path) -> Result<File, OpenError> {
     file.map_err(OpenError::io("open", path))
 }
 
-fn terminal() -> io::Result<Streams> {
+fn terminal() -> io::Result<Pty> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     grantpt(&master)?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&master, true)?;
-    Ok(Streams::Terminal { master, slave })
+    Ok(Pty { kept: master.try_clone()?, master, slave })
 }

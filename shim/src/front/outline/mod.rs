@@ -155,11 +155,11 @@ impl ProcessOutline {
 }
 
 impl StdioOutline {
-    fn of(standard: &Standard) -> Result<Self, OutlineError> {
+    pub(crate) fn of(standard: &Standard) -> Result<Self, OutlineError> {
         let stdin = match standard.stdin.parse()? {
             OutputUri::Null => None,
             OutputUri::Fifo(path) => Some(path),
-            OutputUri::File(_) | OutputUri::Cri(_) | OutputUri::Binary { .. } => {
+            OutputUri::File(_) | OutputUri::Cri(_) | OutputUri::Binary(_) => {
                 return Err(OutlineError::value("stdin", &standard.stdin, "is not a fifo"));
             }
         };
