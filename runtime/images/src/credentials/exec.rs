@@ -173,9 +173,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("child");
         let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
-        let error = sh(&script, Duration::from_millis(500)).await.unwrap_err();
-        assert!(matches!(error, ExecError::Time { .. }), "{error}");
-        let child = std::fs::read_to_string(file).unwrap();
+        // However slow the machine is, in one of these times it comes so far.
+        let mut longest = Duration::from_millis(500);
+        let child = loop {
+            let error = sh(&script, longest).await.unwrap_err();
+            assert!(matches!(error, ExecError::Time { .. }), "{error}");
+            match std::fs::read_to_string(&file) {
+                Ok(child) if child.ends_with('\n') => break child,
+                Ok(_) | Err(_) => longest *= 4,
+            }
+            assert!(longest < LONGEST_TIME, "it never began");
+        };
         let stat = format!("/proc/{}/stat", child.trim());
         // It is gone, or waits to be reaped by whoever inherits it.
         let gone = || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z "));

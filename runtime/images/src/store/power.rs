@@ -1,7 +1,7 @@
 //! The power goes between any two changes of the disk, and what was not flushed is lost: the store is as before, or as after.
 //!
-//! Two kinds of disk: one that keeps all names and loses content that was not flushed (a file is half there), and one that loses
-//! names which were not flushed as well (the rename did not happen).
+//! Three kinds of disk: one that keeps all names and loses content that was not flushed (a file is half there), one that loses
+//! names which were not flushed as well (the rename did not happen), and one that keeps those of references and loses the others.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -70,20 +70,29 @@ fn inode(file: &File) -> u64 {
 enum Names {
     Kept,
     Lost,
+    LostButReferences,
+}
+
+impl Names {
+    fn lose(self, path: &Path) -> bool {
+        match self {
+            Self::Kept => false,
+            Self::Lost => true,
+            Self::LostButReferences => !path.components().any(|part| part.as_os_str() == "references"),
+        }
+    }
 }
 
 /// The store as the next start finds it.
 fn after_the_loss(store: &ImageStore, names: Names, to: &Path) {
     let state = store.inner.disk.power.lock();
     copy(store.root(), to, &state.dirty, false);
-    if names == Names::Lost {
-        for (path, before) in state.renamed.iter().rev() {
-            let path = to.join(path.strip_prefix(store.root()).unwrap());
-            match (before, path.is_dir()) {
-                (Some(bytes), _) => fs::write(&path, bytes).unwrap(),
-                (None, true) => fs::remove_dir_all(&path).unwrap(),
-                (None, false) => drop(fs::remove_file(&path)),
-            }
+    for (path, before) in state.renamed.iter().rev().filter(|(path, _)| names.lose(path)) {
+        let path = to.join(path.strip_prefix(store.root()).unwrap());
+        match (before, path.is_dir()) {
+            (Some(bytes), _) => fs::write(&path, bytes).unwrap(),
+            (None, true) => fs::remove_dir_all(&path).unwrap(),
+            (None, false) => drop(fs::remove_file(&path)),
         }
     }
 }
@@ -156,7 +165,7 @@ impl Scene {
             let name = format!("run-{steps}");
             let store = self.store(&name, Some(steps));
             let done = work(&store).await;
-            for names in [Names::Kept, Names::Lost] {
+            for names in [Names::Kept, Names::Lost, Names::LostButReferences] {
                 let copy = self.path(&format!("{name}-{names:?}"));
                 after_the_loss(&store, names, &copy);
                 let what = format!("after {steps} steps, names {names:?}");

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -22,6 +23,19 @@ fn right() -> Credential {
     Credential::Basic { username: USER.into(), password: PASSWORD.into() }
 }
 
+/// Writes a script, by another process: a program that this one has had open for writing may be open still in a child which
+/// another test is about to start, and then it cannot be run.
+fn program(path: &Path, text: &str) {
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    shell.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+    assert!(shell.wait().unwrap().success());
+}
+
 /// Programs in a directory, and a configuration that names them.
 struct Bin(TempDir);
 
@@ -31,9 +45,7 @@ impl Bin {
     }
 
     fn script(&self, name: &str, text: &str) {
-        let path = self.0.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        program(&self.0.path().join(name), text);
     }
 
     /// A plugin that writes down what it is asked, one line each, and answers with `answer`.
@@ -205,14 +217,10 @@ async fn dockers_file_and_its_helper_let_the_node_in() {
 
 /// Helpers are found by `PATH`, which this process shares among its tests: a process of its own has it set.
 async fn helper(registry: &Registry, reference: &Reference, directory: &Path) {
-    let program = directory.join("docker-credential-test");
     let answer = json!({"ServerURL": registry.address(), "Username": USER, "Secret": PASSWORD});
-    fs::write(
-        &program,
-        format!("#!/bin/sh\nread server; [ \"$1 $server\" = 'get {}' ] && echo '{answer}'\n", registry.address()),
-    )
-    .unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let asked = format!("get {}", registry.address());
+    let text = format!("read server; [ \"$1 $server\" = '{asked}' ] && echo '{answer}'");
+    program(&directory.join("docker-credential-test"), &text);
     let config = json!({"credHelpers": {registry.address(): "test"}}).to_string();
     let output = tokio::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "plugins::asks_the_helper", "--ignored", "--nocapture"])
