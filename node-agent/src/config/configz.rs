@@ -52,6 +52,11 @@ pub fn configz(config: &AgentConfig) -> Value {
         "eventRecordQPS": pods.events.per_second,
         "eventBurst": pods.events.burst,
         "serializeImagePulls": pods.pulls.parallel == Some(1),
+        "imageMinimumGCAge": duration(pods.image_gc.min_age),
+        "imageMaximumGCAge": duration(pods.image_gc.max_age),
+        "imageGCHighThresholdPercent": pods.image_gc.high_percent,
+        "imageGCLowThresholdPercent": pods.image_gc.low_percent,
+        "imagePullCredentialsVerificationPolicy": pods.verification.name(),
         "crashLoopBackOff": {"maxContainerRestartPeriod": duration(pods.restart_backoff.cap)},
     });
     if let Value::Object(fields) = &mut told {
@@ -60,6 +65,8 @@ pub fn configz(config: &AgentConfig) -> Value {
         fields.extend(pulls.parallel.map(|most| ("maxParallelImagePulls".into(), json!(most))));
         fields.extend(pulls.rate.map(|rate| ("registryPullQPS".into(), json!(rate.per_second))));
         fields.extend(pulls.rate.map(|rate| ("registryBurst".into(), json!(rate.burst))));
+        let list = Some(pods.verification.allowlist()).filter(|list| !list.is_empty());
+        fields.extend(list.map(|list| ("preloadedImagesVerificationAllowlist".into(), json!(list))));
     }
     if let (ServingSource::Files { certificate, key }, Value::Object(fields)) =
         (&config.certificates.serving, &mut told)

@@ -8,6 +8,8 @@ mod flights;
 mod made;
 mod offers;
 mod records;
+#[cfg(test)]
+mod tests;
 mod uses;
 
 use std::collections::BTreeMap;
@@ -255,13 +257,14 @@ impl Images {
             self.0.backoffs.failed(What::Pull, wish.pod_uid, name, message, retry, Timestamp::now())
         };
         let unrecorded = |error: RecordsError| failed(&text(&error), Retry::Later(None));
-        let record = self.0.records.begin(reference).map_err(unrecorded)?;
+        let record = self.0.records.begin(reference).await.map_err(unrecorded)?;
         let credentials = offers.iter().map(|offer| offer.credential.clone()).collect();
         let pull = self.0.flights.pull(reference, credentials);
         match crate::metrics::agent().operations.runtime("pull_image", pull).await {
             Ok(pulled) => {
                 let taken = pulled.credential.and_then(|place| offers.get(place));
-                record.done(&pulled.image.digest, offers::opened(taken, wish.namespace)).map_err(unrecorded)?;
+                let opened = offers::opened(taken, wish.namespace);
+                record.done(&pulled.image.digest, opened).await.map_err(unrecorded)?;
                 // Who joined a pull that was under way has waited for less than all of it.
                 let waited = asked.elapsed();
                 (wish.record)(events::pulled(name, pulled.took.min(waited), waited, pulled.image.size));

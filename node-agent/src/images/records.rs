@@ -123,13 +123,20 @@ impl Records {
     }
 
     /// A pull begins.
-    pub(super) fn begin(&self, reference: &Reference) -> Result<Pull, RecordsError> {
+    pub(super) async fn begin(&self, reference: &Reference) -> Result<Pull, RecordsError> {
+        let (records, reference) = (self.clone(), reference.clone());
+        apart(move || records.begin_now(&reference)).await
+    }
+
+    fn begin_now(&self, reference: &Reference) -> Result<Pull, RecordsError> {
         let before = self.0.store.get(reference)?.map(|image| image.digest);
         let name = reference.to_string();
         let mut known = self.lock();
         let intent = Intent { kind: "ImagePullIntent".into(), api_version: API_VERSION.into(), image: name.clone() };
         if !known.intended.contains_key(&name) {
-            write(&self.intent_path(&name), &intent)?;
+            // A look whether a recorded image has changed is made for each start of some pods: it waits for no disk.
+            let is_recorded = before.as_ref().is_some_and(|digest| known.pulled.contains_key(digest.as_str()));
+            write(&self.intent_path(&name), &intent, if is_recorded { Flush::Later } else { Flush::Now })?;
         }
         *known.intended.entry(name).or_default() += 1;
         Ok(Pull { records: self.clone(), reference: reference.clone(), before })
@@ -160,7 +167,7 @@ impl Records {
             image_ref: digest.to_string(),
             credential_mapping: mapping.clone(),
         };
-        write(&self.pulled_path(digest.as_str()), &record)
+        write(&self.pulled_path(digest.as_str()), &record, Flush::Now)
     }
 
     /// Forgets images that are gone.
@@ -200,9 +207,10 @@ impl Known {
 
 impl Pull {
     /// The image is here; this is how it was opened.
-    pub(super) fn done(mut self, digest: &Digest, credentials: ImagePullCredentials) -> Result<(), RecordsError> {
+    pub(super) async fn done(mut self, digest: &Digest, credentials: ImagePullCredentials) -> Result<(), RecordsError> {
         self.before = Some(digest.clone());
-        self.records.note(digest, &self.reference, credentials)
+        let digest = digest.clone();
+        apart(move || self.records.note(&digest, &self.reference, credentials)).await
     }
 }
 
@@ -234,15 +242,37 @@ fn file_name(of: &str) -> String {
     format!("{PREFIX}{}", hex::encode(Sha256::digest(of.as_bytes())))
 }
 
-/// Whole or not at all, also after a loss of power.
-fn write(path: &Path, record: &impl Serialize) -> Result<(), RecordsError> {
+/// Where waiting for the disk holds up nobody.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RecordsError> + Send + 'static,
+) -> Result<T, RecordsError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        let source = io::Error::other(error);
+        Err(RecordsError::Io { path: PathBuf::new(), source })
+    })
+}
+
+/// Whether it has to survive a loss of power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Now,
+    Later,
+}
+
+/// Whole or not at all.
+fn write(path: &Path, record: &impl Serialize, flush: Flush) -> Result<(), RecordsError> {
     let written = || -> io::Result<()> {
         let parent = path.parent().unwrap_or(Path::new("/"));
         let mut file = tempfile::NamedTempFile::new_in(parent)?;
         file.write_all(&serde_json::to_vec(record).map_err(io::Error::other)?)?;
-        file.as_file().sync_all()?;
+        if flush == Flush::Now {
+            file.as_file().sync_all()?;
+        }
         file.persist(path).map_err(|error| error.error)?;
-        fs::File::open(parent)?.sync_all()
+        match flush {
+            Flush::Now => fs::File::open(parent)?.sync_all(),
+            Flush::Later => Ok(()),
+        }
     };
     written().map_err(|source| RecordsError::Io { path: path.to_owned(), source })
 }
@@ -339,7 +369,7 @@ mod tests {
         let (name, digest) = scene.image("r.test/app:1").await;
         let records = scene.records();
         assert_eq!(origin(&records, &digest, &name), "unknown");
-        records.begin(&name).unwrap().done(&digest, by("pull")).unwrap();
+        records.begin(&name).await.unwrap().done(&digest, by("pull")).await.unwrap();
         let other = Reference::parse("r.test/app:2").unwrap();
         let elsewhere = Reference::parse("mirror.test/app:1").unwrap();
         for records in [&records, &scene.records()] {
@@ -363,7 +393,7 @@ mod tests {
         let absent = Reference::parse("r.test/absent:1").unwrap();
         let records = scene.records();
         for name in [&name, &absent] {
-            std::mem::forget(records.begin(name).unwrap());
+            std::mem::forget(records.begin(name).await.unwrap());
         }
         assert_eq!(origin(&records, &digest, &name), "intended");
         let after = scene.records();
@@ -376,7 +406,7 @@ mod tests {
         let scene = Scene::new();
         let records = scene.records();
         let name = Reference::parse("r.test/app:1").unwrap();
-        let (one, two) = (records.begin(&name).unwrap(), records.begin(&name).unwrap());
+        let (one, two) = (records.begin(&name).await.unwrap(), records.begin(&name).await.unwrap());
         drop(one);
         let (_, digest) = scene.image("r.test/app:1").await;
         assert_eq!(origin(&records, &digest, &name), "intended");
@@ -386,7 +416,7 @@ mod tests {
         let (preloaded, digest) = scene.image("r.test/preloaded:1").await;
         let scene = Scene { store: scene.store.clone(), directory: tempfile::tempdir().unwrap() };
         let records = scene.records();
-        drop(records.begin(&preloaded).unwrap());
+        drop(records.begin(&preloaded).await.unwrap());
         assert_eq!(origin(&records, &digest, &preloaded), "unknown");
     }
 
@@ -394,14 +424,14 @@ mod tests {
     async fn a_damaged_record_opens_nothing() {
         let scene = Scene::new();
         let (name, digest) = scene.image("r.test/app:1").await;
-        scene.records().begin(&name).unwrap().done(&digest, by("pull")).unwrap();
+        scene.records().begin(&name).await.unwrap().done(&digest, by("pull")).await.unwrap();
         for entry in fs::read_dir(scene.directory.path().join("records/pulled")).unwrap() {
             fs::write(entry.unwrap().path(), "{").unwrap();
         }
         fs::write(scene.directory.path().join("records/pulled/.tmp1"), "half").unwrap();
         let records = scene.records();
         assert_eq!(origin(&records, &digest, &name), "intended");
-        records.begin(&name).unwrap().done(&digest, by("new")).unwrap();
+        records.begin(&name).await.unwrap().done(&digest, by("new")).await.unwrap();
         assert_eq!(origin(&scene.records(), &digest, &name), "new");
     }
 }

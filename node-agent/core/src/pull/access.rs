@@ -21,6 +21,26 @@ pub enum VerificationPolicy {
     AlwaysVerify,
 }
 
+impl VerificationPolicy {
+    /// As a configuration file has it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NeverVerify => "NeverVerify",
+            Self::NeverVerifyPreloadedImages => "NeverVerifyPreloadedImages",
+            Self::NeverVerifyAllowlistedImages(_) => "NeverVerifyAllowlistedImages",
+            Self::AlwaysVerify => "AlwaysVerify",
+        }
+    }
+
+    /// What is on the list, as written.
+    pub fn allowlist(&self) -> &[String] {
+        match self {
+            Self::NeverVerifyAllowlistedImages(list) => &list.0,
+            Self::NeverVerify | Self::NeverVerifyPreloadedImages | Self::AlwaysVerify => &[],
+        }
+    }
+}
+
 /// Images without tag or digest, or beginnings of them that end in `/*`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Allowlist(Vec<String>);
