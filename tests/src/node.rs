@@ -322,6 +322,8 @@ fn kubelet_configuration(cluster: &Cluster, options: &Options) -> Value {
         "serverTLSBootstrap": true,
         // A full disk of the machine that tests is not the node's business.
         "evictionHard": { "memory.available": "100Mi" },
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
         "authentication": { "x509": { "clientCAFile": cluster.pki().path("ca.crt") } },
     });
     if let (Some(base), Value::Object(more)) = (config.as_object_mut(), options.config.clone()) {

@@ -5,12 +5,14 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, LogParams, PostParams};
 use kube::{Api, ResourceExt as _};
+use samara_tests::cluster::tools_dir;
 use samara_tests::crooked::{Answer, Crooked, digest};
 use samara_tests::manifest::PodSpec;
 use samara_tests::node::{For, Node, Options};
 use samara_tests::private::{self, ADDRESS, PASSWORD, Private, USER, script, secret};
+use samara_tests::samples;
 use samara_tests::scene::{Scene, container_state};
 use serde_json::{Value, json};
 
@@ -21,6 +23,7 @@ tests![
     what_a_pod_pulled_with_a_secret_is_not_anothers_without_it_also_after_a_restart,
     a_plugin_shows_the_registry_what_it_got_for_the_pods_own_token,
     a_component_is_refused_by_its_imports_before_it_is_fetched,
+    a_pod_runs_from_every_form_that_tools_write,
 ];
 
 /// A hello of this image that stays on the node of its own.
@@ -191,6 +194,74 @@ async fn a_component_is_refused_by_its_imports_before_it_is_fetched(scene: &Scen
     let message = waiting(scene, "asks", "ErrImagePull").await?;
     let expected = "it imports wasi:http/typos@0.2.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)";
     ensure!(message.ends_with(expected), "{message}");
+    Ok(())
+}
+
+async fn a_pod_runs_from_every_form_that_tools_write(scene: &Scene) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let name = |form: &str| format!("localhost:5000/{}/{form}:v1", scene.namespace());
+    let module = samples::artifact("wasm32-wasip1/release/hello.wasm").display().to_string();
+    let component = samples::artifact("wasm32-wasip2/release/hello.wasm").display().to_string();
+    let image = json!({ "os": "wasip1", "architecture": "wasm", "config": { "Entrypoint": ["/hello"] }, "rootfs": { "type": "layers", "diff_ids": [] } });
+    let content = "application/vnd.wasm.content.layer.v1+wasm";
+    let layer = |kind: &str| format!("application/vnd.bytecodealliance.wasm.{kind}.layer.v0+wasm");
+    let forms = [
+        (
+            "cncf",
+            "application/vnd.wasm.config.v0+json",
+            json!({ "architecture": "wasm", "os": "wasip2", "layerDigests": [] }),
+            "application/wasm",
+            &component,
+        ),
+        ("krustlet", "application/vnd.wasm.config.v1+json", json!({}), content, &module),
+        ("spin", "application/vnd.fermyon.spin.application.v1+config", json!({}), content, &component),
+        ("component", "application/vnd.oci.image.config.v1+json", image.clone(), &layer("component"), &component),
+        ("module", "application/vnd.oci.image.config.v1+json", image, &layer("module"), &module),
+    ];
+    for (form, config_type, config, layer, wasm) in &forms {
+        fs::write(file("config.json"), config.to_string())?;
+        let (config, layer) = (format!("{}:{config_type}", file("config.json")), format!("{wasm}:{layer}"));
+        let to = name(form);
+        tool("oras", &["push", "--plain-http", "--disable-path-validation", &to, "--config", &config, &layer]).await?;
+    }
+    // A root file system, alone and in an index beside Linux.
+    let mut root = tar::Builder::new(fs::File::create(file("root.tar"))?);
+    root.append_path_with_name(&module, "hello")?;
+    root.finish()?;
+    for (form, platform) in [("root", "wasip1/wasm"), ("linux", "linux/amd64")] {
+        let to = name(form);
+        tool("crane", &["append", "--insecure", "--oci-empty-base", "-f", &file("root.tar"), "-t", &to]).await?;
+        tool("crane", &["mutate", "--insecure", "--set-platform", platform, "--entrypoint", "/hello", "-t", &to, &to])
+            .await?;
+    }
+    let (linux, root, index) = (name("linux"), name("root"), name("index"));
+    tool("crane", &["index", "append", "--insecure", "-m", &linux, "-m", &root, "-t", &index]).await?;
+    let forms: Vec<&str> = forms.iter().map(|form| form.0).chain(["root", "index"]).collect();
+    for form in &forms {
+        let app = json!({ "image": name(form), "name": "app" });
+        scene.create::<Pod>(PodSpec::of("hello").main(app).set(json!({ "restartPolicy": "Never" })).pod(form)).await?;
+    }
+    for form in &forms {
+        scene.over(form).await.with_context(|| (*form).to_owned())?;
+        let log = scene.log(form, &LogParams::default()).await?;
+        ensure!(log.starts_with("hello from samara"), "{form} printed {log:?}");
+    }
+    Ok(())
+}
+
+/// Runs one of the tools to its end.
+async fn tool(name: &str, args: &[&str]) -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let mut command = tokio::process::Command::new(tools_dir().join(name));
+    let output = command
+        .args(args)
+        .env_clear()
+        .env("HOME", home.path())
+        .output()
+        .await
+        .with_context(|| format!("run {name}"))?;
+    ensure!(output.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
