@@ -328,6 +328,23 @@ fn damaged_archives_are_refused() {
 }
 
 #[test]
+fn what_is_no_archive_is_refused_whatever_its_manifest_calls_it() {
+    for begins in [&b"\0asm\x01\0\0\0"[..], b"\x7fELF", b"<html>", b"{\"layers\":[]}", b"PK\x03\x04"] {
+        for length in [begins.len(), 512, 5000] {
+            let mut bytes = begins.to_vec();
+            bytes.resize(length, b' ');
+            let outcome = unpacked_as(&bytes, &bytes, UnpackLimits::default());
+            assert!(
+                matches!(outcome.result, Err(UnpackError::Archive(_))),
+                "{begins:?}, {length}: {:?}",
+                outcome.result
+            );
+            assert_eq!(fs::read_dir(outcome.path(".")).unwrap().count(), 0);
+        }
+    }
+}
+
+#[test]
 fn owners_that_mean_leave_as_it_is_are_refused() {
     let mut bytes = Tar::default().file("a", "").done();
     let mut header = tar::Header::from_byte_slice(&bytes[..512]).clone();
