@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use crate::config::{AgentConfig, ConfigError, merge};
 
-/// Be a node of a Kubernetes cluster
+/// Be a node of a Kubernetes cluster, or of none on a directory of manifests
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
     /// Kubeconfig of this node [default: ROOT_DIR/kubeconfig, written by --bootstrap-kubeconfig]
@@ -23,6 +23,10 @@ pub struct NodeArgs {
     /// A KubeletConfiguration file (kubelet.config.k8s.io/v1beta1)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Manifests of pods to run whatever the cluster says: a directory, or a file; without a kubeconfig they are all
+    /// there is
+    #[arg(long, value_name = "DIR")]
+    pub pod_manifest_path: Option<PathBuf>,
     /// Name of the Node [default: the host's name]
     #[arg(long, visible_alias = "hostname-override", value_name = "NAME")]
     pub node_name: Option<String>,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use crate::api::ApiConfig;
 use crate::certificates::CertificatesConfig;
 use crate::node::NodeConfig;
-use crate::pods::PodsConfig;
+use crate::pods::{Manifests, PodsConfig};
 use crate::server::ServerConfig;
 
 /// Everything that is decided before the agent starts.
@@ -21,14 +21,18 @@ pub struct AgentConfig {
     pub node_name: String,
     /// What survives a reboot: images, code, keys, volumes. Default `/var/lib/samara`.
     pub root_dir: PathBuf,
+    /// Images and compiled code: those of the command line too, where it has the same root. Default: `root_dir`.
+    pub store_dir: PathBuf,
     /// What does not: fronts, bundles. Default `/run/samara`.
     pub run_dir: PathBuf,
     /// Containers' log files. Default `/var/log/pods`.
     pub pod_logs_dir: PathBuf,
     /// Symlinks to them, for log collectors. Default `/var/log/containers`.
     pub container_logs_dir: PathBuf,
-    /// How to reach the API server.
-    pub api: ApiConfig,
+    /// How to reach the API server; `None`: there is none, and the node stands alone.
+    pub api: Option<ApiConfig>,
+    /// Manifests of static pods.
+    pub manifests: Option<Manifests>,
     /// Who we are to others.
     pub certificates: CertificatesConfig,
     /// What our Node object says.

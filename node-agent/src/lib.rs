@@ -8,7 +8,9 @@
 //!        +--- status -------+                                              v
 //!        +--- Node, lease -- node            server (10250): logs, exec, stats, metrics
 //! ```
+//! Without an API server pods come from manifests on this node's disk alone: `alone`.
 
+mod alone;
 mod any_certificate;
 pub mod api;
 pub mod args;
@@ -30,6 +32,7 @@ pub mod starts;
 pub mod status;
 mod systemd;
 pub mod volumes;
+mod wakeup;
 
 pub use config::AgentConfig;
 pub use deps::{Compile, CompileError, Deps};
@@ -66,35 +69,36 @@ pub enum RunError {
 
 /// Runs the agent until `deps.shutdown` is cancelled. The pods go on: whoever runs next adopts them.
 pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
+    match config.api.clone() {
+        Some(ours) => Box::pin(join(config, ours, deps)).await,
+        None => Box::pin(alone::run(config, deps)).await,
+    }
+}
+
+/// A node of a cluster.
+async fn join(config: AgentConfig, ours: api::ApiConfig, deps: Deps) -> Result<(), RunError> {
     let tasks = TaskTracker::new();
 
     // Who we are, and the way to the API server.
-    let asked = certificates::ensure_client(&config.api, &config.certificates, &config.node_name);
+    let asked = certificates::ensure_client(&ours, &config.certificates, &config.node_name);
     match deps.shutdown.run_until_cancelled(asked).await {
         Some(bootstrapped) => bootstrapped.map(drop)?,
         None => return Ok(()),
     }
-    let mut kubeconfig =
-        api::load(&config.api.kubeconfig, config.api.context.as_deref()).await.map_err(api::ApiError::from)?;
+    let mut kubeconfig = api::load(&ours.kubeconfig, ours.context.as_deref()).await.map_err(api::ApiError::from)?;
     if config.certificates.rotate_client {
         certificates::use_newest(&mut kubeconfig.auth_info, &config.certificates.client_store(), &config.node_name);
     }
     let api = api::connect(&kubeconfig)?;
-    tracing::info!(server = %api.server, kubeconfig = %config.api.kubeconfig.display(), "speaking to the API server");
+    tracing::info!(server = %api.server, kubeconfig = %ours.kubeconfig.display(), "speaking to the API server");
 
     // Our Node object. Pods read from it: labels, allocatable, podCIDR. Registration goes on in the background,
     // so pods of an earlier agent are adopted even while the API server is away.
     let machine = node::Machine::new(&config.root_dir);
-    let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, &api.server).await?;
+    let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, Some(&api.server)).await?;
 
     // Pods: watch, decide, do, tell.
-    let starts = match &config.trace_starts {
-        Some(path) => {
-            starts::Starts::to_file(path).map_err(|source| RunError::TraceStarts { path: path.clone(), source })?
-        }
-        None => starts::Starts::default(),
-    };
-    let pods = pods::start(&config, &deps, &api.client, &node, starts, &tasks)?;
+    let (pods, _) = pods::start(&config, &deps, Some(&api.client), &node, starts(&config)?, &tasks)?;
 
     // What the API server asks of us: logs, exec, stats, metrics. Our own certificate until a signed one is there.
     let serving = server::Serving::new(match &config.certificates.serving {
@@ -122,7 +126,7 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     tasks.spawn(server::start(config.server.clone(), parts, deps.shutdown.clone()).await?);
 
     // Certificates, renewed while they are used.
-    tasks.spawn(certificates::keep(&config, &api, &node, serving, deps.shutdown.clone()));
+    tasks.spawn(certificates::keep(&config, &ours, &api, &node, serving, deps.shutdown.clone()));
 
     // Registration, status and lease: from here the scheduler may send pods.
     tasks.spawn(node::keep(node.clone(), api.client.clone(), deps.shutdown.clone()));
@@ -132,4 +136,13 @@ pub async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     tasks.close();
     tasks.wait().await;
     Ok(())
+}
+
+fn starts(config: &AgentConfig) -> Result<starts::Starts, RunError> {
+    match &config.trace_starts {
+        Some(path) => {
+            starts::Starts::to_file(path).map_err(|source| RunError::TraceStarts { path: path.clone(), source })
+        }
+        None => Ok(starts::Starts::default()),
+    }
 }

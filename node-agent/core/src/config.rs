@@ -9,7 +9,7 @@
 //! | certificates | `serverTLSBootstrap`, `rotateCertificates` |
 //! | access | `authentication.anonymous.enabled`, `authentication.webhook.enabled`, `authentication.webhook.cacheTTL`, `authentication.x509.clientCAFile`, `authorization.mode`, `authorization.webhook.cacheAuthorizedTTL`, `authorization.webhook.cacheUnauthorizedTTL` |
 //! | node | `registerNode`, `registerWithTaints`, `providerID`, `podCIDR`, `maxPods`, `podsPerCore`, `kubeReserved`, `systemReserved`, `evictionHard`, `nodeStatusUpdateFrequency`, `nodeStatusReportFrequency`, `nodeLeaseDurationSeconds`, `nodeStatusMaxImages` |
-//! | pods | `cgroupRoot`, `clusterDNS`, `clusterDomain`, `resolvConf`, `podLogsDir`, `containerLogMaxSize`, `containerLogMaxFiles`, `crashLoopBackOff.maxContainerRestartPeriod` |
+//! | pods | `staticPodPath`, `fileCheckFrequency`, `cgroupRoot`, `clusterDNS`, `clusterDomain`, `resolvConf`, `podLogsDir`, `containerLogMaxSize`, `containerLogMaxFiles`, `crashLoopBackOff.maxContainerRestartPeriod` |
 //! | images | `serializeImagePulls`, `maxParallelImagePulls`, `registryPullQPS`, `registryBurst`, `imagePullCredentialsVerificationPolicy`, `preloadedImagesVerificationAllowlist`, `imageMinimumGCAge`, `imageMaximumGCAge`, `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent` |
 //! | events | `eventRecordQPS`, `eventBurst` |
 
@@ -56,6 +56,9 @@ pub struct KubeletConfiguration {
     pub node_lease_duration_seconds: Option<u32>,
     /// -1: all.
     pub node_status_max_images: Option<i64>,
+    /// A manifest, or a directory of them.
+    pub static_pod_path: Option<PathBuf>,
+    pub file_check_frequency: Option<Duration>,
     /// Cgroup under which those of pods are made.
     pub cgroup_root: Option<String>,
     pub cluster_dns: Option<Vec<IpAddr>>,
@@ -160,6 +163,8 @@ pub fn parse(text: &str) -> Result<Parsed, ConfigError> {
         node_status_report_frequency: top.duration("nodeStatusReportFrequency")?,
         node_lease_duration_seconds: top.count("nodeLeaseDurationSeconds")?,
         node_status_max_images: top.whole("nodeStatusMaxImages", -1..=i64::MAX)?,
+        static_pod_path: top.path("staticPodPath")?,
+        file_check_frequency: top.duration("fileCheckFrequency")?,
         cgroup_root: top.text("cgroupRoot")?,
         cluster_dns: top.addresses("clusterDNS")?,
         cluster_domain: top.text("clusterDomain")?,

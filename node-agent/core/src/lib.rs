@@ -5,6 +5,7 @@
 //!
 //! | question | answered by |
 //! |---|---|
+//! | what is in a manifest file? | [`manifest::parse`], [`statics::static_pod`] |
 //! | may this pod run here? | [`admission::admit`] |
 //! | which objects does it read? | [`volumes::references`] |
 //! | what is in its volumes? | [`volumes::project`] |
@@ -23,6 +24,7 @@ pub mod fields;
 #[cfg(test)]
 mod fixtures;
 pub mod logs;
+pub mod manifest;
 pub mod node;
 pub mod objects;
 pub mod oci;
@@ -32,4 +34,5 @@ pub mod pull;
 pub mod quantity;
 pub mod reasons;
 pub mod resources;
+pub mod statics;
 pub mod volumes;

@@ -213,7 +213,9 @@ fn linux(request: &Request<'_>) -> Result<Linux, SpecError> {
             .into();
     if !host_network {
         namespaces.push(namespace(LinuxNamespaceType::Uts, None));
-        namespaces.push(namespace(LinuxNamespaceType::Network, request.network.namespace.clone()));
+        // Without one of its own it shares the host's, and the socket layer keeps it to its address.
+        let network = request.network.namespace.clone();
+        namespaces.extend(network.map(|path| namespace(LinuxNamespaceType::Network, Some(path))));
     }
     let mut linux = Linux::default();
     linux

@@ -34,7 +34,7 @@ pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
             tracing::info!("stopping; the pods go on");
             stop.cancel();
         });
-        let compile = Arc::new(Compiler::new(&config.root_dir, exe.clone())?);
+        let compile = Arc::new(Compiler::new(&config.store_dir, exe.clone())?);
         let shelf = Shelf::of(&Place::new(&config.root_dir, &config.run_dir));
         let deps = Deps {
             compile,
@@ -48,8 +48,8 @@ pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
     })
 }
 
-/// Images of containers that `samara run` made with this root directory.
-fn used_images(shelf: &Shelf) -> Result<BTreeSet<String>, String> {
-    let containers = shelf.list().map_err(|error| format!("{error:#}"))?;
+/// Images of containers that `samara run` and `samara kube` made with this root directory.
+pub(crate) fn used_images(shelf: &Shelf) -> Result<BTreeSet<String>, String> {
+    let containers = shelf.all().map_err(|error| format!("{error:#}"))?;
     Ok(containers.into_iter().filter_map(|container| container.record.image_digest).collect())
 }

@@ -59,16 +59,17 @@ impl CertificatesConfig {
 /// Renews both until `shutdown`.
 pub fn keep(
     config: &crate::AgentConfig,
+    ours: &crate::api::ApiConfig,
     api: &crate::api::Api,
     node: &crate::node::OwnNode,
     serving: crate::server::Serving,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let (config, api, node) = (config.clone(), api.clone(), node.clone());
+    let (config, ours, api, node) = (config.clone(), ours.clone(), api.clone(), node.clone());
     async move {
         let client = async {
             if config.certificates.rotate_client {
-                let (kubeconfig, context) = (&config.api.kubeconfig, config.api.context.as_deref());
+                let (kubeconfig, context) = (&ours.kubeconfig, ours.context.as_deref());
                 let store = config.certificates.client_store();
                 keep_client(
                     api.client.clone(),

@@ -42,6 +42,8 @@ pub fn configz(config: &AgentConfig) -> Value {
         "nodeStatusReportFrequency": duration(node.status_report_every),
         "nodeLeaseDurationSeconds": node.lease_seconds,
         "nodeStatusMaxImages": node.max_images.map_or(json!(-1), |most| json!(most)),
+        "staticPodPath": config.manifests.as_ref().map(|manifests| &manifests.path),
+        "fileCheckFrequency": config.manifests.as_ref().map(|manifests| duration(manifests.every)),
         "cgroupRoot": pods.cgroup_root,
         "clusterDNS": pods.dns.servers,
         "clusterDomain": pods.dns.domain,

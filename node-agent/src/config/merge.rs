@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use samara_core::backoff::Backoff;
 use samara_core::config::{AuthorizationMode, KubeletConfiguration, Parsed};
 use samara_core::pull::gc::ImageGcPolicy;
 use samara_core::quantity::Amount;
 use samara_core::resources::ResourceList;
+use samara_core::statics::Naming;
 
 use super::{AgentConfig, ConfigError};
 use crate::api::ApiConfig;
 use crate::args::NodeArgs;
 use crate::certificates::{CertificatesConfig, ServingSource};
+use crate::network::Mode;
 use crate::node::{EvictionHard, Machine, NodeConfig, Threshold};
 use crate::pace::Rate;
-use crate::pods::{CredentialsConfig, PodsConfig};
+use crate::pods::{CredentialsConfig, Manifests, PodsConfig};
 use crate::server::{Authorization, ServerConfig};
 
 /// Features of a kubelet that work here, in `status.declaredFeatures`.
@@ -48,21 +51,36 @@ pub(crate) fn merge(flags: NodeArgs, file: KubeletConfiguration) -> Result<Agent
     let pod_logs_dir =
         flags.log_dir.clone().or_else(|| file.pod_logs_dir.clone()).unwrap_or_else(|| "/var/log/pods".into());
     let beside = || pod_logs_dir.parent().unwrap_or(Path::new("/")).join("containers");
-    let kubeconfig = flags.kubeconfig.clone().unwrap_or_else(|| flags.root_dir.join("kubeconfig"));
+    let manifests = flags.pod_manifest_path.clone().or_else(|| file.static_pod_path.clone()).map(|path| Manifests {
+        path,
+        every: file.file_check_frequency.filter(|every| !every.is_zero()).unwrap_or(Duration::from_secs(20)),
+        naming: Naming::WithNode,
+    });
+    let kubeconfig = flags.root_dir.join("kubeconfig");
+    let asked_to_join = flags.kubeconfig.is_some() || flags.bootstrap_kubeconfig.is_some();
+    let joins = asked_to_join || kubeconfig.exists() || manifests.is_none();
+    let kubeconfig = flags.kubeconfig.clone().unwrap_or(kubeconfig);
+    let mut pods = pods(&flags, &file).map_err(|(field, reason)| wrong(field, reason))?;
+    let node = node(&flags, &file, &node_name).map_err(|(field, reason)| wrong(field, reason))?;
+    if !joins && node.pod_cidr.is_none() {
+        pods.network = Mode::Local;
+    }
     Ok(AgentConfig {
         container_logs_dir: flags.container_log_dir.clone().unwrap_or_else(beside),
-        api: ApiConfig {
+        api: joins.then(|| ApiConfig {
             kubeconfig,
             bootstrap_kubeconfig: flags.bootstrap_kubeconfig.clone(),
             context: flags.context.clone(),
-        },
+        }),
+        manifests,
         certificates: certificates(&file, &flags.root_dir).map_err(|(field, reason)| wrong(field, reason))?,
         server: server(&flags, &file),
-        pods: pods(&flags, &file).map_err(|(field, reason)| wrong(field, reason))?,
-        node: node(&flags, &file, &node_name).map_err(|(field, reason)| wrong(field, reason))?,
+        pods,
+        node,
         node_name,
         pod_logs_dir,
         trace_starts: flags.trace_starts,
+        store_dir: flags.root_dir.clone(),
         root_dir: flags.root_dir,
         run_dir: flags.run_dir,
     })
@@ -74,6 +92,7 @@ fn with_absolute_paths(flags: NodeArgs) -> NodeArgs {
     NodeArgs {
         kubeconfig: flags.kubeconfig.map(absolute),
         bootstrap_kubeconfig: flags.bootstrap_kubeconfig.map(absolute),
+        pod_manifest_path: flags.pod_manifest_path.map(absolute),
         root_dir: absolute(flags.root_dir),
         run_dir: absolute(flags.run_dir),
         log_dir: flags.log_dir.map(absolute),
@@ -314,7 +333,7 @@ mod tests {
         assert_eq!(config.node.taints.len(), 1);
         assert_eq!(config.pod_logs_dir, Path::new("/var/log/pods"));
         assert_eq!(config.container_logs_dir, Path::new("/var/log/containers"));
-        assert_eq!(config.api.kubeconfig, Path::new("/var/lib/samara/kubeconfig"));
+        assert_eq!(config.api.expect("it joins").kubeconfig, Path::new("/var/lib/samara/kubeconfig"));
         assert!(!config.server.anonymous && config.server.token_review);
     }
 
@@ -364,7 +383,28 @@ mod tests {
         let here = std::env::current_dir().expect("a directory");
         let config = merged(&["--root-dir=root", "--run-dir=./run", "--kubeconfig=k"], "").expect("right");
         assert_eq!((config.root_dir, config.run_dir), (here.join("root"), here.join("run")));
-        assert_eq!((config.certificates.dir, config.api.kubeconfig), (here.join("root/pki"), here.join("k")));
+        let kubeconfig = config.api.expect("it joins").kubeconfig;
+        assert_eq!((config.certificates.dir, kubeconfig), (here.join("root/pki"), here.join("k")));
+    }
+
+    #[test]
+    fn a_node_with_manifests_and_without_a_kubeconfig_stands_alone() {
+        let root = tempfile::tempdir().expect("a directory");
+        let root_dir = format!("--root-dir={}", root.path().display());
+        let merged = |flags: &[&str], file: &str| merged(&[&[&*root_dir], flags].concat(), file).expect("right");
+        let alone = merged(&["--pod-manifest-path=/m"], "fileCheckFrequency: 3s\n");
+        let manifests = alone.manifests.expect("they are there");
+        assert_eq!((manifests.path.as_path(), manifests.every), (Path::new("/m"), Duration::from_secs(3)));
+        assert_eq!((alone.api.is_none(), alone.pods.network), (true, Mode::Local));
+        let with_range = merged(&["--pod-cidr=10.1.0.0/24"], "staticPodPath: /m\n");
+        assert_eq!((with_range.api.is_none(), with_range.pods.network), (true, Mode::AnyIp));
+        for flag in ["--kubeconfig=k", "--bootstrap-kubeconfig=k"] {
+            let joined = merged(&[flag, "--pod-manifest-path=/m"], "");
+            assert_eq!((joined.api.is_some(), joined.manifests.is_some()), (true, true), "{flag}");
+        }
+        assert!(merged(&[], "").api.is_some(), "what is missing is told when it is opened");
+        fs::write(root.path().join("kubeconfig"), "").expect("written");
+        assert!(merged(&["--pod-manifest-path=/m"], "").api.is_some(), "it has joined before");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::Recorded;
 use super::correlator::{Act, Correlator, Key};
 use super::quiet::Quiet;
 use crate::pace::{Pace, Rate};
+use crate::status::StatusFiles;
 
 /// Who tells.
 #[derive(Debug, Clone)]
@@ -55,6 +56,32 @@ impl EventLoop {
             sleep_until(self.pace.take(Instant::now())).await;
             quiet.wait(recorded.happened).await;
             self.send(&client, recorded, act, key).await;
+        }
+    }
+
+    /// Without an API server: into the log, each until it is told too often; warnings also beside the pod's status.
+    pub async fn run_alone(mut self, files: StatusFiles, shutdown: CancellationToken) {
+        while let Some(Some(recorded)) = shutdown.run_until_cancelled(self.receiver.recv()).await {
+            let now = recorded.at;
+            let (act, key) = self.correlator.decide(&recorded.object, &recorded.event, now);
+            let object = &recorded.object;
+            let pod = format!(
+                "{}/{}",
+                object.namespace.as_deref().unwrap_or_default(),
+                object.name.as_deref().unwrap_or_default()
+            );
+            let (Act::Create { message } | Act::Count { message, .. }) = &act else { continue };
+            if let Act::Create { .. } = act {
+                self.correlator.created(key, String::new(), now);
+            }
+            match recorded.event.event_type {
+                EventType::Normal => tracing::info!(pod, reason = recorded.event.reason, "{message}"),
+                EventType::Warning => {
+                    tracing::warn!(pod, reason = recorded.event.reason, "{message}");
+                    let uid = object.uid.as_deref().unwrap_or_default();
+                    files.warn(uid, &format!("{}: {message}", recorded.event.reason));
+                }
+            }
         }
     }
 

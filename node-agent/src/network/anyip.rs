@@ -14,8 +14,8 @@ use tracing::{info, warn};
 use super::cidr::{Cidr, InvalidCidr};
 use super::ledger::{Entry, Ledger, LedgerError};
 use super::link::{self, LinkError};
-use super::netns;
 use super::pool::{Exhausted, Pool};
+use super::{local, netns};
 
 /// Wiring is tried again this long after a failure.
 const RETRY: Duration = Duration::from_secs(5);
@@ -38,8 +38,18 @@ pub struct Attachment {
     pub ips: Vec<IpAddr>,
     /// What 127.0.0.1 means for this pod.
     pub loopback: IpAddr,
-    /// File of the network namespace.
-    pub namespace: PathBuf,
+    /// File of the network namespace; `None`: the host's.
+    pub namespace: Option<PathBuf>,
+}
+
+/// How pods have addresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Of the Node's range, in a namespace that all share.
+    #[default]
+    AnyIp,
+    /// Of this machine's loopback.
+    Local,
 }
 
 /// Why a pod has no address.
@@ -64,6 +74,7 @@ pub struct Network(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    mode: Mode,
     namespace: PathBuf,
     ledger: Ledger,
     /// One for each range, primary first. No lock is held over an await.
@@ -74,11 +85,21 @@ struct Inner {
 impl Network {
     /// Opens the ledger and the namespace's path under `run_dir`; [`Network::keep`] does the rest.
     pub fn open(run_dir: &Path) -> Result<Self, NetworkError> {
+        Self::with_mode(run_dir, Mode::AnyIp)
+    }
+
+    /// [`Network::open`] in a mode; [`Mode::Local`] is ready at once.
+    pub fn with_mode(run_dir: &Path, mode: Mode) -> Result<Self, NetworkError> {
+        let state = match mode {
+            Mode::AnyIp => NetworkState::NoPodCidr,
+            Mode::Local => NetworkState::Ready,
+        };
         Ok(Self(Arc::new(Inner {
+            mode,
             namespace: run_dir.join("netns/pods"),
             ledger: Ledger::open(run_dir.join("addresses"))?,
             pools: Mutex::new(Vec::new()),
-            state: watch::Sender::new(NetworkState::NoPodCidr),
+            state: watch::Sender::new(state),
         })))
     }
 
@@ -89,6 +110,9 @@ impl Network {
 
     /// Lays the wires as soon as the Node's ranges are known, and again if they change or it failed.
     pub async fn keep(self, mut ranges: watch::Receiver<Vec<String>>, shutdown: CancellationToken) {
+        if self.0.mode == Mode::Local {
+            return;
+        }
         let mut wired: Option<Vec<String>> = None;
         loop {
             let wanted = ranges.borrow_and_update().clone();
@@ -142,6 +166,10 @@ impl Network {
 
     /// The pod's addresses: the same for every call until they are released, also across restarts of the agent.
     pub fn attach(&self, pod: &str, now: Timestamp) -> Result<Attachment, NetworkError> {
+        if self.0.mode == Mode::Local {
+            let (own, loopback) = local::addresses(pod);
+            return Ok(Attachment { ips: vec![own], loopback, namespace: None });
+        }
         let mut pools = self.pools();
         if pools.is_empty() {
             return Err(NetworkError::NotReady(self.why()));
@@ -156,7 +184,7 @@ impl Network {
             ips.push(address);
         }
         let index = ips.first().and_then(|first| pools[0].range().index(*first)).unwrap_or(0);
-        Ok(Attachment { ips, loopback: Cidr::loopback(index), namespace: self.0.namespace.clone() })
+        Ok(Attachment { ips, loopback: Cidr::loopback(index), namespace: Some(self.0.namespace.clone()) })
     }
 
     /// Gives the pod's addresses back, to rest. A pod that has none is none the worse.
@@ -241,7 +269,7 @@ mod tests {
 
     fn listen(network: &Attachment, port: u16) -> TcpListener {
         let address = SocketAddr::new(network.ips[0], port);
-        netns::inside(&network.namespace, || TcpListener::bind(address)).unwrap().unwrap()
+        netns::inside(network.namespace.as_ref().unwrap(), || TcpListener::bind(address)).unwrap().unwrap()
     }
 
     fn talks(stream: &mut TcpStream, listener: &TcpListener) -> SocketAddr {
@@ -277,7 +305,7 @@ mod tests {
             let a = network.attach("a", Timestamp::now()).unwrap();
             let b = network.attach("b", Timestamp::now()).unwrap();
             let connect = |to: SocketAddr| {
-                netns::inside(&a.namespace, || {
+                netns::inside(a.namespace.as_ref().unwrap(), || {
                     block_on(async {
                         let socket = tokio::net::TcpSocket::new_v4().unwrap();
                         socket.bind(SocketAddr::new(a.ips[0], 0)).unwrap();
@@ -320,10 +348,22 @@ mod tests {
             let pod = network.attach("a", Timestamp::now()).unwrap();
             assert_eq!(pod.ips, ["10.99.0.2".parse::<IpAddr>().unwrap(), "fd00:99::2".parse().unwrap()]);
             let address = SocketAddr::new(pod.ips[1], 80);
-            let listener = netns::inside(&pod.namespace, || TcpListener::bind(address)).unwrap().unwrap();
+            let listener =
+                netns::inside(pod.namespace.as_ref().unwrap(), || TcpListener::bind(address)).unwrap().unwrap();
             let mut stream = TcpStream::connect(address).unwrap();
             assert_eq!(talks(&mut stream, &listener).ip(), "fd00:99::1".parse::<IpAddr>().unwrap());
         });
+    }
+
+    #[test]
+    fn in_mode_local_a_pod_has_an_address_of_this_machine_without_any_wires() {
+        let dir = tempfile::tempdir().unwrap();
+        let network = Network::with_mode(dir.path(), Mode::Local).unwrap();
+        assert_eq!(*network.state().borrow(), NetworkState::Ready);
+        let pod = network.attach("a", Timestamp::now()).unwrap();
+        assert!(pod.namespace.is_none() && pod.ips.iter().all(IpAddr::is_loopback));
+        assert_eq!(network.attach("a", Timestamp::now()).unwrap(), pod);
+        network.release("a", Timestamp::now()).unwrap();
     }
 
     #[test]

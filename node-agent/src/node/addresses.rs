@@ -27,7 +27,7 @@ pub enum AddressError {
 }
 
 /// The configured addresses, else the one with which the default route is reached, else the one towards the API server.
-pub(super) async fn of_node(config: &NodeConfig, api_server: &str) -> Result<Vec<IpAddr>, AddressError> {
+pub(super) async fn of_node(config: &NodeConfig, api_server: Option<&str>) -> Result<Vec<IpAddr>, AddressError> {
     if !config.ips.is_empty() {
         for ip in &config.ips {
             ours(*ip).await?;
@@ -42,6 +42,7 @@ pub(super) async fn of_node(config: &NodeConfig, api_server: &str) -> Result<Vec
             return Ok(vec![source]);
         }
     }
+    let Some(api_server) = api_server else { return Ok(vec![Ipv4Addr::LOCALHOST.into()]) };
     let server = tokio::net::lookup_host(authority(api_server)).await.into_iter().flatten();
     for target in server {
         if let Ok(source) = source_towards(target).await {
@@ -96,14 +97,14 @@ mod tests {
 
     #[tokio::test]
     async fn configured_addresses_are_taken_in_their_order() {
-        let found = of_node(&with(&["127.0.0.1", "127.0.0.2"]), "https://x").await.expect("both are this host's");
+        let found = of_node(&with(&["127.0.0.1", "127.0.0.2"]), Some("https://x")).await.expect("both are this host's");
         assert_eq!(found, ["127.0.0.1".parse::<IpAddr>().expect("v4"), "127.0.0.2".parse().expect("v4")]);
     }
 
     #[tokio::test]
     async fn a_foreign_address_is_refused_by_name() {
         for ip in ["203.0.113.7", "0.0.0.0", "224.0.0.1", "169.254.0.1"] {
-            let error = of_node(&with(&[ip]), "https://x").await.expect_err("not ours");
+            let error = of_node(&with(&[ip]), Some("https://x")).await.expect_err("not ours");
             assert!(error.to_string().starts_with(&format!("--node-ip {ip}: ")), "{error}");
         }
     }

@@ -41,6 +41,13 @@ pub enum NodeError {
     Address(#[from] addresses::AddressError),
 }
 
+/// A node of no cluster: its object is what it says of itself, and only its own parts read it.
+pub fn alone(node: &OwnNode) -> Result<(), NodeError> {
+    let facts = facts::gather(node, &node.reports().borrow().clone())?;
+    node.observe(Arc::new(samara_core::node::node(&facts, jiff::Timestamp::now())));
+    Ok(())
+}
+
 /// Registers the node and keeps its status and lease until `shutdown`.
 pub async fn keep(node: OwnNode, client: Client, shutdown: CancellationToken) {
     let nodes = kube::Api::<Node>::all(client.clone());

@@ -38,12 +38,12 @@ pub(super) struct Reports {
 
 impl OwnNode {
     /// Looks at the machine; not registered yet. `api_server` is asked for nothing: the route to it tells our address
-    /// when there is no default route.
+    /// when there is no default route. Without one it is this machine's own, 127.0.0.1.
     pub async fn new(
         name: String,
         config: NodeConfig,
         machine: host::Machine,
-        api_server: &str,
+        api_server: Option<&str>,
     ) -> Result<Self, NodeError> {
         let addresses = addresses::of_node(&config, api_server).await?;
         let inner = Inner {

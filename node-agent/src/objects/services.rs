@@ -31,6 +31,11 @@ impl Services {
         Self(Arc::new(watch::Sender::new(Known::default())))
     }
 
+    /// There are none, and that is known.
+    pub(super) fn none() -> Self {
+        Self(Arc::new(watch::Sender::new(Known { complete: true, ..Known::default() })))
+    }
+
     /// Services of a namespace, and `kubernetes` of namespace `default`; waits for the first list.
     pub async fn of(&self, namespace: &str) -> Vec<Arc<Service>> {
         let mut known = self.0.subscribe();

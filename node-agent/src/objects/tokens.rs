@@ -21,7 +21,7 @@ const OLDEST: SignedDuration = SignedDuration::from_hours(24);
 
 /// Asks for tokens. Cheap to clone.
 #[derive(Clone)]
-pub struct Tokens(Client);
+pub struct Tokens(Option<Client>);
 
 /// A token and when to replace it.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,13 +49,16 @@ impl std::fmt::Debug for Token {
 }
 
 impl Tokens {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Option<Client>) -> Self {
         Self(client)
     }
 
     /// The account itself. The authorizer lets a node read it while one of its pods runs as it.
     pub async fn account(&self, namespace: &str, name: &str) -> Result<ServiceAccount, TokenError> {
-        let api = Api::<ServiceAccount>::namespaced(self.0.clone(), namespace);
+        let Some(client) = self.0.clone() else {
+            return Err(TokenError("this node has no API server that could give one".to_owned()));
+        };
+        let api = Api::<ServiceAccount>::namespaced(client, namespace);
         let mut delay = FIRST_RETRY;
         for _ in 1..TRIES {
             match api.get(name).await {
@@ -70,7 +73,10 @@ impl Tokens {
 
     /// A new token of `service_account` that is good while `pod` exists.
     pub async fn request(&self, pod: &PodRef, service_account: &str, wish: &TokenRequest) -> Result<Token, TokenError> {
-        let api = Api::<ServiceAccount>::namespaced(self.0.clone(), &pod.namespace);
+        let Some(client) = self.0.clone() else {
+            return Err(TokenError("this node has no API server that could give one".to_owned()));
+        };
+        let api = Api::<ServiceAccount>::namespaced(client, &pod.namespace);
         let request = ApiTokenRequest {
             spec: Some(TokenRequestSpec {
                 audiences: Some(vec![wish.audience.clone()]).filter(|_| !wish.audience.is_empty()),

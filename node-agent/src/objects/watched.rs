@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::given::{Given, Named};
+
 /// Between tries: doubled each time. Starts low because the authorizer's graph lags by milliseconds.
 const FIRST_RETRY: Duration = Duration::from_millis(2);
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -24,10 +26,16 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Watched<K>(Arc<Shared<K>>);
 
 struct Shared<K> {
-    client: Client,
+    source: Source<K>,
     /// As messages spell it: `configmap`.
     kind: &'static str,
     entries: Mutex<HashMap<Name, Weak<Entry<K>>>>,
+}
+
+/// Where objects are read.
+enum Source<K> {
+    Api(Client),
+    Given { objects: watch::Receiver<Given>, of: fn(&Given) -> &Named<K> },
 }
 
 /// Namespace and name.
@@ -73,12 +81,22 @@ where
         + Clone
         + DeserializeOwned
         + Debug
+        + PartialEq
         + Send
         + Sync
         + 'static,
 {
     pub(super) fn new(client: Client, kind: &'static str) -> Self {
-        Self(Arc::new(Shared { client, kind, entries: Mutex::default() }))
+        Self::from(Source::Api(client), kind)
+    }
+
+    /// Of what manifests hold.
+    pub(super) fn given(objects: watch::Receiver<Given>, kind: &'static str, of: fn(&Given) -> &Named<K>) -> Self {
+        Self::from(Source::Given { objects, of }, kind)
+    }
+
+    fn from(source: Source<K>, kind: &'static str) -> Self {
+        Self(Arc::new(Shared { source, kind, entries: Mutex::default() }))
     }
 
     /// Begins to follow an object, or joins those who do. Does not wait.
@@ -87,8 +105,15 @@ where
         let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             let (sender, state) = watch::channel(None);
-            let api = Api::<K>::namespaced(self.0.client.clone(), namespace);
-            let task = tokio::spawn(follow(api, self.0.kind, name.to_owned(), sender));
+            let task = match &self.0.source {
+                Source::Api(client) => {
+                    let api = Api::<K>::namespaced(client.clone(), namespace);
+                    tokio::spawn(follow(api, self.0.kind, name.to_owned(), sender))
+                }
+                Source::Given { objects, of } => {
+                    tokio::spawn(follow_given(objects.clone(), *of, self.0.kind, key.clone(), sender))
+                }
+            };
             let entry = Arc::new(Entry {
                 name: key.clone(),
                 shared: Arc::downgrade(&self.0),
@@ -133,6 +158,28 @@ impl<K> Subscription<K> {
     pub async fn changed(&mut self) {
         if self.state.changed().await.is_err() {
             std::future::pending().await
+        }
+    }
+}
+
+async fn follow_given<K: Send + Sync + PartialEq + 'static>(
+    mut objects: watch::Receiver<Given>,
+    of: fn(&Given) -> &Named<K>,
+    kind: &'static str,
+    name: Name,
+    state: watch::Sender<State<K>>,
+) {
+    loop {
+        let object = of(&objects.borrow_and_update()).get(&name).cloned();
+        let fetched = object.ok_or_else(|| FetchError::NotFound { kind, name: name.1.clone() });
+        // Told of only if it is another: whoever waits for a change would act on it.
+        state.send_if_modified(|known| {
+            let changed = known.as_ref() != Some(&fetched);
+            *known = Some(fetched);
+            changed
+        });
+        if objects.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use oci_spec::runtime::Spec;
 use samara_core::pod::{Sandbox, is_host_network};
-use samara_shim_client::{ShimError, Status};
+use samara_shim_client::{ShimError, Status, annotations};
 use tracing::{info, warn};
 
 use super::PodRef;
@@ -46,15 +48,24 @@ pub(super) async fn adopt(context: &Context, pod: &PodRef, spec: &Pod, found: Ve
         adopted.attempts.push((task, record));
     }
     if adopted.attempts.iter().any(|(_, record)| record.ended.is_none()) {
-        // Not known before the network is up; until then the status keeps what was told.
         let pod_ips = match is_host_network(spec) {
             true => context.node.addresses().to_vec(),
-            false => context.network.attach(&pod.uid, Timestamp::now()).map(|pod| pod.ips).unwrap_or_default(),
+            // Before the network is up its containers' own configuration tells them.
+            false => match context.network.attach(&pod.uid, Timestamp::now()) {
+                Ok(attachment) => attachment.ips,
+                Err(_) => adopted.attempts.iter().find_map(|(task, _)| pod_ips(task)).unwrap_or_default(),
+            },
         };
         adopted.sandbox = Sandbox { ready: true, pod_ips };
         info!(pod = %pod, "adopted");
     }
     adopted
+}
+
+fn pod_ips(task: &Task) -> Option<Vec<IpAddr>> {
+    let spec = Spec::load(task.bundle().dir().join("config.json")).ok()?;
+    let text = spec.annotations().as_ref()?.get(annotations::POD_IPS)?;
+    text.split(',').map(|ip| ip.parse().ok()).collect()
 }
 
 /// The agent died between asking for the start and writing it down: the front knows whether the guest ran.

@@ -3,22 +3,25 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use samara_core::statics::Surroundings;
 use samara_images::{ImageStore, PluginConfigError, Puller, PullerConfig, StoreError};
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::hear::{self, Ears};
 use super::images_in_use::Bundles;
+use super::statics::{self, Feed, Mirrors};
 use super::{Context, Pods, dispatch, watch as pod_watch};
 use crate::events::{Recorder, Source};
 use crate::images::{Collector, ImageUsers, Images, RecordsError, Rules};
 use crate::network::{Network, NetworkError, NetworkState};
 use crate::node::OwnNode;
-use crate::objects::Objects;
+use crate::objects::{Given, Objects};
 use crate::shims::{Shims, ShimsConfig};
 use crate::starts::Starts;
-use crate::status::StatusWriter;
+use crate::status::{StatusFiles, StatusWriter};
 use crate::volumes::{DirectoryError, Layout, prepare_tmpfs};
 use crate::{AgentConfig, Deps};
 
@@ -37,34 +40,52 @@ pub enum PodsError {
     Directory(#[from] DirectoryError),
     #[error("looking for control groups")]
     Cgroups(#[from] CgroupError),
+    #[error("preparing the directory of pods' status")]
+    StatusFiles(#[source] std::io::Error),
 }
 
 /// Watches, and looks after, all pods of this node until `deps.shutdown`; then leaves them running. Whoever starts next
 /// adopts them.
+///
+/// Without a client there is no API server: pods come from manifests alone, with the ConfigMaps and Secrets beside them,
+/// and are told of to files and the log.
 pub fn start(
     config: &AgentConfig,
     deps: &Deps,
-    client: &kube::Client,
+    client: Option<&kube::Client>,
     node: &OwnNode,
     starts: Starts,
     tasks: &TaskTracker,
-) -> Result<Pods, PodsError> {
+) -> Result<(Pods, Shims), PodsError> {
     let shutdown = &deps.shutdown;
     let layout = Layout::new(&config.root_dir, &config.run_dir, &config.pod_logs_dir, &config.container_logs_dir);
 
     // What is read for pods: Services always, ConfigMaps and Secrets while a pod refers to them, tokens when they are due.
-    let objects = Objects::new(client);
-    tasks.spawn(objects.services.clone().keep(client.clone(), shutdown.clone()));
+    let given = watch::Sender::new(Given::default());
+    let objects = match client {
+        Some(client) => Objects::new(client),
+        None => Objects::alone(given.subscribe()),
+    };
 
     // What is told of them: status first, events behind it.
     let (status, status_loop) = StatusWriter::new();
     let (events, event_loop) =
         Recorder::new(Source { component: "kubelet", host: config.node_name.clone() }, config.pods.events);
-    tasks.spawn(event_loop.run(client.clone(), status_loop.behind(), shutdown.clone()));
-    tasks.spawn(status_loop.run(client.clone(), starts.clone(), shutdown.clone()));
+    match client {
+        Some(client) => {
+            tasks.spawn(objects.services.clone().keep(client.clone(), shutdown.clone()));
+            tasks.spawn(event_loop.run(client.clone(), status_loop.behind(), shutdown.clone()));
+            tasks.spawn(status_loop.run(client.clone(), starts.clone(), shutdown.clone()));
+        }
+        None => {
+            let files = StatusFiles::open(&layout.status()).map_err(PodsError::StatusFiles)?;
+            tasks.spawn(event_loop.run_alone(files.clone(), shutdown.clone()));
+            tasks.spawn(status_loop.run_alone(files, starts.clone(), shutdown.clone()));
+        }
+    }
 
     // Where they live: a network namespace, and memory for what must not reach a disk and for what lives as they do.
-    let network = Network::open(&config.run_dir)?;
+    let network = Network::with_mode(&config.run_dir, config.pods.network)?;
     tasks.spawn(network.clone().keep(pod_cidrs(node, tasks, shutdown), shutdown.clone()));
     tasks.spawn(report_network(network.clone(), node.clone(), shutdown.clone()));
     prepare_tmpfs(&layout.projections(), 0o711)?;
@@ -72,7 +93,7 @@ pub fn start(
     prepare_tmpfs(&layout.fronts(), 0o700)?;
 
     // What they are made of: images, and their code.
-    let store = ImageStore::open(&config.root_dir.join("images"))?;
+    let store = ImageStore::open(&config.store_dir.join("images"))?;
     let admit = Some(deps.admit.clone());
     let puller = Puller::new(store, PullerConfig { admit, ..config.pods.images.clone() });
     let rules = Rules {
@@ -85,16 +106,18 @@ pub fn start(
     let tell_images = move |images| of_images.set_images(images);
     tasks.spawn(images.clone().keep_telling(tell_images, shutdown.clone()));
 
-    // And those which nobody uses any more.
+    // And those which nobody uses any more; in a store that is somebody else's too they are not ours to judge.
     let users: Vec<Arc<dyn ImageUsers>> = vec![Arc::new(Bundles(layout.bundles())), deps.image_users.clone()];
     let collector = Collector::new(images.clone(), config.pods.image_gc, users, jiff::Timestamp::now());
-    tasks.spawn(collector.keep(node_reference(&config.node_name), events.clone(), shutdown.clone()));
+    if config.store_dir == config.root_dir {
+        tasks.spawn(collector.keep(node_reference(&config.node_name), events.clone(), shutdown.clone()));
+    }
 
     // What runs them: fronts, one of them always warm.
     let shims = Shims::new(ShimsConfig {
         exe: deps.shim_exe.clone(),
         dir: layout.fronts(),
-        code_dir: config.root_dir.join("code"),
+        code_dir: config.store_dir.join("code"),
         pods_per_front: config.pods.pods_per_front,
     });
     shims.keep_one_warm();
@@ -106,17 +129,31 @@ pub fn start(
         network,
         objects,
         images,
-        shims,
+        shims: shims.clone(),
         status,
         events,
         starts: starts.clone(),
         cgroups: Arc::new(Cgroups::detect()?),
     };
     let pods = Pods::new();
-    let (changes, receiver) = tokio::sync::mpsc::channel(256);
-    tasks.spawn(pod_watch::watch(client.clone(), config.node_name.clone(), changes, starts, shutdown.clone()));
+    let api = client.map(|client| {
+        let (changes, receiver) = mpsc::channel(256);
+        tasks.spawn(pod_watch::watch(client.clone(), config.node_name.clone(), changes, starts, shutdown.clone()));
+        receiver
+    });
+    let manifests = config.manifests.clone().map(|manifests| {
+        let (changes, receiver) = mpsc::channel(256);
+        let surroundings = if client.is_some() { Surroundings::Cluster } else { Surroundings::Alone };
+        let feed = Feed::new(&config.node_name, manifests.naming, surroundings);
+        tasks.spawn(statics::follow(manifests, feed, changes, given, shutdown.clone()));
+        receiver
+    });
+    let mirrors = client.filter(|_| manifests.is_some()).map(|client| Mirrors::new(client.clone(), node.clone()));
+    let ears = Ears { api, manifests, mirrors, node: node.clone(), pods: pods.clone() };
+    let (heard, receiver) = mpsc::channel(256);
+    tasks.spawn(hear::hear(ears, heard, shutdown.clone()));
     tasks.spawn(dispatch::Dispatch::new(Arc::new(context), pods.clone()).run(receiver, shutdown.clone()));
-    Ok(pods)
+    Ok((pods, shims))
 }
 
 /// The node's own setting, else `spec.podCIDRs`, or the older `spec.podCIDR`.

@@ -10,7 +10,7 @@ use samara_images::{NodeCredentials, PluginConfigError, Plugins, PullerConfig};
 
 use crate::events::RATE;
 use crate::images::PullLimits;
-use crate::network::ClusterDns;
+use crate::network::{ClusterDns, Mode};
 use crate::pace::Rate;
 
 /// Settings of this node's pods.
@@ -18,6 +18,8 @@ use crate::pace::Rate;
 pub struct PodsConfig {
     /// `clusterDNS` and `clusterDomain`.
     pub dns: ClusterDns,
+    /// How pods have addresses. Default: of the Node's range.
+    pub network: Mode,
     /// `resolvConf`: what pods with the host's name service get. Default `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
     /// `containerLogMaxSize` in bytes. Default 10 MiB.
@@ -70,6 +72,7 @@ impl Default for PodsConfig {
     fn default() -> Self {
         Self {
             dns: ClusterDns { servers: Vec::new(), domain: "cluster.local".to_owned() },
+            network: Mode::default(),
             resolv_conf: "/etc/resolv.conf".into(),
             log_max_size: 10 << 20,
             log_max_files: 5,

@@ -17,8 +17,8 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::PodRef;
 use super::adopt::{self, remove_orphan};
 use super::context::Context;
+use super::sources::{Arrival, FullName, Heard, Origin, full_name};
 use super::table::{Cell, Pods};
-use super::watch::Change;
 use super::worker::Worker;
 use crate::shims::{Adoptable, Record};
 
@@ -27,6 +27,8 @@ use crate::shims::{Adoptable, Record};
 pub(super) struct Wish {
     pub(super) pod: Arc<Pod>,
     pub(super) object: ApiObject,
+    /// The API object that is told of it: its own, or a static pod's mirror, if there is one.
+    pub(super) tell: Option<PodRef>,
     pub(super) termination: Option<Termination>,
 }
 
@@ -51,12 +53,15 @@ pub(super) struct Dispatch {
     entries: HashMap<Arc<str>, Entry>,
     workers: JoinSet<Arc<str>>,
     /// Not yet admitted, in order of arrival: the Node is not known.
-    arrived: Vec<(PodRef, Arc<Pod>)>,
+    arrived: Vec<Arrival>,
+    /// Static pods whose manifest has changed, until the pod of the manifest before has ended.
+    held: BTreeMap<FullName, Arrival>,
     node: watch::Receiver<Option<Arc<Node>>>,
     adoptable: Adoptable,
 }
 
 struct Entry {
+    pod_ref: PodRef,
     wish: watch::Sender<Wish>,
     cell: Arc<Cell>,
     claim: Claim,
@@ -70,11 +75,20 @@ impl Dispatch {
             BTreeMap::new()
         });
         let node = context.node.watch();
-        Self { context, pods, entries: HashMap::new(), workers: JoinSet::new(), arrived: Vec::new(), node, adoptable }
+        Self {
+            context,
+            pods,
+            entries: HashMap::new(),
+            workers: JoinSet::new(),
+            arrived: Vec::new(),
+            held: BTreeMap::new(),
+            node,
+            adoptable,
+        }
     }
 
     /// Runs until `shutdown`; the workers are dropped then, and what they look after goes on.
-    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Change>, shutdown: CancellationToken) {
+    pub(super) async fn run(mut self, mut changes: mpsc::Receiver<Heard>, shutdown: CancellationToken) {
         let mut evictions = self.pods.evictions();
         loop {
             tokio::select! {
@@ -90,11 +104,11 @@ impl Dispatch {
         }
     }
 
-    fn take(&mut self, change: Change) {
-        match change {
-            Change::Applied(pod_ref, pod) => self.applied(pod_ref, pod),
-            Change::Gone(pod_ref) => self.gone(&pod_ref.uid),
-            Change::Complete(there) => {
+    fn take(&mut self, heard: Heard) {
+        match heard {
+            Heard::Applied(arrival) => self.applied(arrival),
+            Heard::Gone(pod_ref) => self.gone(&pod_ref.uid),
+            Heard::Complete(there) => {
                 let missing: Vec<_> = self.entries.keys().filter(|uid| !there.contains(*uid)).cloned().collect();
                 missing.iter().for_each(|uid| self.gone(uid));
                 self.remove_orphans(&there);
@@ -102,33 +116,46 @@ impl Dispatch {
         }
     }
 
-    fn applied(&mut self, pod_ref: PodRef, pod: Arc<Pod>) {
-        if let Some(entry) = self.entries.get(&pod_ref.uid) {
-            entry.wish.send_modify(|wish| wish.pod = pod);
+    fn applied(&mut self, arrival: Arrival) {
+        let uid = &arrival.pod_ref.uid;
+        if let Some(entry) = self.entries.get(uid) {
+            let Arrival { pod, tell, .. } = arrival;
+            entry.wish.send_modify(|wish| (wish.pod, wish.tell) = (pod, tell));
             return;
         }
-        if let Some(arrived) = self.arrived.iter_mut().find(|(arrived, _)| arrived.uid == pod_ref.uid) {
-            arrived.1 = pod;
+        if let Some(arrived) = self.arrived.iter_mut().find(|arrived| arrived.pod_ref.uid == *uid) {
+            *arrived = arrival;
             return;
         }
-        let adopted = self.adoptable.remove(&*pod_ref.uid).unwrap_or_default();
+        if arrival.origin == Origin::Manifest && self.has_other_of(&arrival.pod_ref) {
+            self.held.insert(full_name(&arrival.pod_ref), arrival);
+            return;
+        }
+        let adopted = self.adoptable.remove(&**uid).unwrap_or_default();
         // What ran here, or has ended here, was admitted then.
-        let admitted = !adopted.is_empty() || is_terminal(&pod) || pod.metadata.deletion_timestamp.is_some();
+        let pod = &arrival.pod;
+        let admitted = !adopted.is_empty() || is_terminal(pod) || pod.metadata.deletion_timestamp.is_some();
         if admitted {
-            self.begin(pod_ref, pod, adopted, None);
+            self.begin(arrival, adopted, None);
         } else {
-            self.arrived.push((pod_ref, pod));
+            self.arrived.push(arrival);
             self.admit_arrived();
         }
     }
 
+    /// Whether a pod of the same name, of an earlier manifest, is still there (kubelet: `allowStaticPodStart`).
+    fn has_other_of(&self, pod: &PodRef) -> bool {
+        let name = full_name(pod);
+        self.entries.values().any(|entry| full_name(&entry.pod_ref) == name && entry.pod_ref.uid != pod.uid)
+    }
+
     fn admit_arrived(&mut self) {
         let Some(node) = self.node.borrow_and_update().clone() else { return };
-        for (pod_ref, pod) in std::mem::take(&mut self.arrived) {
+        for arrival in std::mem::take(&mut self.arrived) {
             let others = self.entries.values().filter(|entry| entry.cell.is_active()).map(|entry| &entry.claim);
-            let rejection = admit_beside(&pod, &node, others).err().map(|rejection| {
+            let rejection = admit_beside(&arrival.pod, &node, others).err().map(|rejection| {
                 crate::metrics::agent().operations.rejected(rejection.reason);
-                info!(pod = %pod_ref, reason = rejection.reason, message = rejection.message, "pod rejected");
+                info!(pod = %arrival.pod_ref, reason = rejection.reason, message = rejection.message, "pod rejected");
                 Termination {
                     reason: rejection.reason,
                     message: rejection.status_message(),
@@ -136,22 +163,17 @@ impl Dispatch {
                     grace: Some(Duration::ZERO),
                 }
             });
-            self.begin(pod_ref, pod, Vec::new(), rejection);
+            self.begin(arrival, Vec::new(), rejection);
         }
     }
 
-    fn begin(
-        &mut self,
-        pod_ref: PodRef,
-        pod: Arc<Pod>,
-        adopted: Vec<(PathBuf, Record)>,
-        termination: Option<Termination>,
-    ) {
+    fn begin(&mut self, arrival: Arrival, adopted: Vec<(PathBuf, Record)>, termination: Option<Termination>) {
+        let Arrival { pod_ref, pod, tell, origin: _ } = arrival;
         let cell = self.pods.add(pod_ref.clone(), pod.clone());
         let claim = Claim::of(&pod);
-        let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, termination });
+        let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, tell, termination });
         let span = info_span!("pod", namespace = %pod_ref.namespace, name = %pod_ref.name, uid = %pod_ref.uid);
-        let uid = pod_ref.uid.clone();
+        let known_as = pod_ref.clone();
         let seen = std::time::Instant::now();
         let (context, worker_cell, spec) = (self.context.clone(), cell.clone(), cell.pod());
         let work = async move {
@@ -163,11 +185,12 @@ impl Dispatch {
             uid
         };
         self.workers.spawn(work.instrument(span));
-        self.entries.insert(uid, Entry { wish, cell, claim });
+        self.entries.insert(known_as.uid.clone(), Entry { pod_ref: known_as, wish, cell, claim });
     }
 
     fn gone(&mut self, uid: &str) {
-        self.arrived.retain(|(arrived, _)| &*arrived.uid != uid);
+        self.arrived.retain(|arrived| &*arrived.pod_ref.uid != uid);
+        self.held.retain(|_, held| &*held.pod_ref.uid != uid);
         if let Some(entry) = self.entries.get(uid) {
             entry.wish.send_modify(|wish| wish.object = ApiObject::Gone);
         }
@@ -182,8 +205,12 @@ impl Dispatch {
     fn ended(&mut self, ended: Result<Arc<str>, tokio::task::JoinError>) {
         match ended {
             Ok(uid) => {
-                self.entries.remove(&uid);
                 self.pods.remove(&uid);
+                let ended = self.entries.remove(&uid);
+                let held = ended.and_then(|entry| self.held.remove(&full_name(&entry.pod_ref)));
+                if let Some(arrival) = held {
+                    self.applied(arrival);
+                }
             }
             // A worker that panicked is a bug; its pod goes on as it is, and is looked after again by the next agent.
             Err(error) => tracing::error!(%error, "a pod's worker ended by a panic"),

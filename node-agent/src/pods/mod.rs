@@ -1,4 +1,4 @@
-//! Pods: watched, dispatched to one worker each, and carried through their lives.
+//! Pods: watched (in the API server, and in manifests on this node's disk: [`sources`]), dispatched to one worker each, and carried through their lives.
 //!
 //! ```text
 //!  watch ──Change──▶ dispatch ──Wish (newest wins)──▶ worker ──▶ compute (samara_core) ──▶ effects
@@ -16,12 +16,16 @@ mod context;
 mod dispatch;
 mod ending;
 mod happened;
+mod hear;
+mod host_ports;
 mod identity;
 mod images_in_use;
 mod last_words;
 mod logs;
 mod sandbox;
+mod sources;
 mod start;
+mod statics;
 mod stop;
 mod table;
 mod watch;
@@ -32,6 +36,7 @@ pub use config::{CredentialsConfig, PodsConfig};
 pub use context::Context;
 pub use dispatch::Evict;
 pub use identity::PodRef;
+pub use statics::Manifests;
 pub use table::{Pods, Running};
 
 #[cfg(test)]

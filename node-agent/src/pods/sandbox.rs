@@ -20,8 +20,12 @@ use super::PodRef;
 use super::context::Context;
 use super::dispatch::Wish;
 use super::happened::Happened;
+use super::host_ports;
 use crate::metrics;
-use crate::network::{Dns, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host, pod_dns};
+use crate::network::{
+    Dns, ForwardError, Forwarder, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host,
+    pod_dns,
+};
 use crate::objects::{PodObjects, TokenError};
 use crate::starts::Phase;
 use crate::volumes::{EtcFiles, PodVolumes, VolumeFailure};
@@ -40,6 +44,7 @@ pub(super) struct Sandbox {
     pub(super) host_ips: Vec<IpAddr>,
     pub(super) allocatable: ResourceList,
     pub(super) volumes: PodVolumes,
+    _host_ports: Forwarder,
     values: watch::Receiver<Arc<Values>>,
 }
 
@@ -65,6 +70,11 @@ enum SandboxError {
     Token(#[from] TokenError),
     #[error("failed to write the pod's files: {0}")]
     Files(String),
+    #[error("hostPort: {error}: {}", .error.source)]
+    HostPort {
+        #[from]
+        error: ForwardError,
+    },
 }
 
 impl SandboxError {
@@ -85,7 +95,9 @@ impl SandboxError {
                 let volumes = samara_core::volumes::token_requests(pod);
                 events::failed_mount(volumes.first().map_or("", |(volume, _)| volume), &error.to_string())
             }
-            Self::Files(_) => Event::warning(reason::FAILED_CREATE_POD_SANDBOX, self.to_string()),
+            Self::Files(_) | Self::HostPort { .. } => {
+                Event::warning(reason::FAILED_CREATE_POD_SANDBOX, format!("Failed to create pod sandbox: {self}"))
+            }
         }
     }
 }
@@ -176,8 +188,9 @@ async fn make(
     volumes.set_up(pod, &sources)?;
     let files = etc_files(pod, &pod_ips, &hostname, &dns.dns);
     volumes.write_etc(&files).map_err(|error| SandboxError::Files(error.text()))?;
+    let _host_ports = Forwarder::open(&host_ports::wanted(pod, &pod_ips)).await?;
     let (sender, values) = watch::channel(Arc::new(values));
-    Ok((Sandbox { network, pod_ips, host_ips, allocatable, volumes, values }, sender))
+    Ok((Sandbox { network, pod_ips, host_ips, allocatable, volumes, _host_ports, values }, sender))
 }
 
 fn attach(
@@ -192,7 +205,7 @@ fn attach(
     }
     let attachment = context.network.attach(&pod_ref.uid, Timestamp::now())?;
     let network = PodNetwork {
-        namespace: Some(attachment.namespace),
+        namespace: attachment.namespace,
         pod_ips: attachment.ips.clone(),
         loopback: Some(attachment.loopback),
         ..network

@@ -95,6 +95,11 @@ impl Pods {
         Some(cell.pod_with_status())
     }
 
+    /// Whether anything of a pod may still be here.
+    pub fn is_known(&self, uid: &str) -> bool {
+        self.cell(uid).is_some()
+    }
+
     /// The newest status of a pod, told or about to be.
     pub fn status(&self, uid: &str) -> Option<PodStatus> {
         self.cell(uid)?.lock().status.clone()

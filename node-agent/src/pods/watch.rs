@@ -18,8 +18,8 @@ use crate::starts::Starts;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// What the API server says.
-#[derive(Debug)]
+/// What a source of pods says.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Change {
     /// A pod is there, or has changed.
     Applied(PodRef, Arc<Pod>),

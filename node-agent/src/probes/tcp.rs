@@ -18,13 +18,20 @@ pub(super) async fn probe(host: &str, port: u16, timeout: Duration) -> Tried {
 /// A connection, or what the failure is called.
 pub(super) async fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, Tried> {
     let address = address(host, port);
-    match tokio::time::timeout(timeout, TcpStream::connect((host, port))).await {
+    match tokio::time::timeout(timeout, reach(host, port)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(Tried::refused(format!("dial tcp {address}: connect: connection refused")))
         }
         Ok(Err(error)) => Err(Tried::failure(format!("dial tcp {address}: connect: {}", bare(&error)))),
         Err(_) => Err(Tried::failure(format!("dial tcp {address}: i/o timeout"))),
+    }
+}
+
+async fn reach(host: &str, port: u16) -> io::Result<TcpStream> {
+    match host.parse::<std::net::IpAddr>() {
+        Ok(ip) => crate::network::connect((ip, port).into()).await,
+        Err(_) => TcpStream::connect((host, port)).await,
     }
 }
 

@@ -65,6 +65,20 @@ pub enum ServerError {
     Access(#[from] access::AccessError),
 }
 
+/// Serves `/healthz` alone, until `shutdown`.
+pub async fn start_health(
+    config: &ServerConfig,
+    workloads: Arc<dyn Workloads>,
+    shutdown: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + use<>, ServerError> {
+    let health = listener::plain(config, health::router(workloads)).await?;
+    Ok(async move {
+        if let Some(health) = health {
+            health.run(shutdown).await;
+        }
+    })
+}
+
 /// Binds both addresses and serves until `shutdown`. Returns as soon as requests are accepted, with a future that ends
 /// when the last one is done.
 pub async fn start(

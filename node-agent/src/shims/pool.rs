@@ -130,6 +130,18 @@ impl Shims {
         retired.into_iter().for_each(|front| drop(self.0.tasks.spawn(retire(front))));
     }
 
+    /// Ends every front that holds no pod, the warm one too. Nothing is to be assigned after this.
+    pub async fn retire_idle(&self) {
+        let idle: Vec<_> = {
+            let mut assignment = self.assignment();
+            let numbers: Vec<u32> = assignment.fronts.keys().copied().collect();
+            numbers.into_iter().filter_map(|number| assignment.retire_if_empty(number)).collect()
+        };
+        idle.into_iter().for_each(|front| drop(self.0.tasks.spawn(retire(front))));
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
     /// Fronts that are known now.
     pub fn fronts(&self) -> Vec<Arc<Front>> {
         self.assignment().fronts.values().cloned().collect()
@@ -214,7 +226,11 @@ impl Assignment {
 
     fn retire(&mut self, number: u32) -> Option<Arc<Front>> {
         let empty = self.counts.values().filter(|count| **count == 0).count();
-        if empty < 2 || self.counts.get(&number) != Some(&0) {
+        if empty < 2 { None } else { self.retire_if_empty(number) }
+    }
+
+    fn retire_if_empty(&mut self, number: u32) -> Option<Arc<Front>> {
+        if self.counts.get(&number) != Some(&0) {
             return None;
         }
         self.counts.remove(&number);

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug_span, warn};
 
+use super::files::StatusFiles;
 use super::patch::patch;
 use super::queue::{Outcome, Queue, Request, Urgency};
 use crate::pods::PodRef;
@@ -60,6 +61,26 @@ impl StatusLoop {
     /// How many pods wait to be told of.
     pub fn behind(&self) -> watch::Receiver<usize> {
         self.behind.subscribe()
+    }
+
+    /// Without an API server: writes into files until `shutdown`.
+    pub async fn run_alone(mut self, files: StatusFiles, starts: Starts, shutdown: CancellationToken) {
+        while let Some(Some(wish)) = shutdown.run_until_cancelled(self.wishes.recv()).await {
+            let done = match wish {
+                Wish::Tell(pod, status, _) => {
+                    if is_ready(&status) {
+                        starts.ready(&pod.uid);
+                    }
+                    files.write(&pod, *status)
+                }
+                Wish::Forget(pod) => files.remove(&pod.uid),
+                // Its object is its manifest, which is its owner's.
+                Wish::Remove(_) => Ok(()),
+            };
+            if let Err(error) = done {
+                warn!(%error, "a pod's status could not be written");
+            }
+        }
     }
 
     /// Sends until `shutdown`.

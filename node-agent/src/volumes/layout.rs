@@ -72,6 +72,11 @@ impl Layout {
         self.pod_bundles(uid).join(format!("{container}_{attempt}"))
     }
 
+    /// Pods' status, on a node without an API server.
+    pub fn status(&self) -> PathBuf {
+        self.run.join("status")
+    }
+
     /// All fronts.
     pub fn fronts(&self) -> PathBuf {
         self.run.join("fronts")

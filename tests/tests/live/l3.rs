@@ -9,6 +9,7 @@ mod hooks;
 mod join;
 mod logs;
 mod renewal;
+mod statics;
 mod streams;
 mod volumes;
 
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         bad_input::tests(),
         api_away::tests(),
         renewal::tests(),
+        statics::tests(),
     ]
     .concat()
 }

@@ -263,5 +263,6 @@ fn an_ordinary_pod_can_be_honoured() {
     assert_eq!(unsupported(&Pod::default()), None);
     let host_network = with_host_port(80, None, None).spec(|spec| spec.host_network = Some(true));
     assert_eq!(unsupported(&host_network), None);
-    assert!(unsupported(&with_host_port(80, None, None)).is_some());
+    assert_eq!(unsupported(&with_host_port(80, None, None)), None);
+    assert!(unsupported(&with_host_port(80, Some("SCTP"), None)).is_some_and(|text| text.contains("SCTP")));
 }

@@ -43,7 +43,9 @@ fn pod_fields(spec: &PodSpec) -> Vec<String> {
 
 fn container_fields(spec: &PodSpec, container: &Container) -> Vec<String> {
     let context = container.security_context.as_ref();
-    let host_port = |port: &k8s_openapi::api::core::v1::ContainerPort| port.host_port.is_some_and(|number| number > 0);
+    let sctp_host_port = |port: &k8s_openapi::api::core::v1::ContainerPort| {
+        port.host_port.is_some_and(|number| number > 0) && port.protocol.as_deref() == Some("SCTP")
+    };
     let host_network = spec.host_network == Some(true);
     let extended = |side: Option<&std::collections::BTreeMap<_, _>>| {
         side.into_iter().flatten().any(|(name, _): (&String, _)| name.starts_with("hugepages-"))
@@ -57,7 +59,7 @@ fn container_fields(spec: &PodSpec, container: &Container) -> Vec<String> {
             context.and_then(|c| c.seccomp_profile.as_ref()).is_some_and(|profile| profile.type_ == "Localhost"),
         ),
         ("volumeDevices", container.volume_devices.iter().flatten().next().is_some()),
-        ("ports.hostPort", !host_network && container.ports.iter().flatten().any(host_port)),
+        ("ports.hostPort of SCTP", !host_network && container.ports.iter().flatten().any(sctp_host_port)),
         ("resources.claims", container.resources.as_ref().is_some_and(|r| r.claims.iter().flatten().next().is_some())),
         ("resources.limits.hugepages", extended(container.resources.as_ref().and_then(|r| r.limits.as_ref()))),
     ]

@@ -108,7 +108,8 @@ impl Scene {
         let compiler = FakeCompiler::default();
         let layout = Layout::new(&at("root"), &at("run"), &at("logs"), &at("links"));
         let node_config = NodeConfig { ips: vec!["127.0.0.1".parse().unwrap()], ..NodeConfig::default() };
-        let node = OwnNode::new("node-1".to_owned(), node_config, Machine::new(dir.path()), "https://127.0.0.1:1");
+        let node =
+            OwnNode::new("node-1".to_owned(), node_config, Machine::new(dir.path()), Some("https://127.0.0.1:1"));
         let context = Context {
             config: PodsConfig {
                 cgroup_root: format!("/samara-test-{}", std::process::id()),
@@ -141,7 +142,8 @@ impl Scene {
         });
         change(&mut pod);
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        let wish = watch::Sender::new(Wish { pod: Arc::new(pod), object: ApiObject::There, termination: None });
+        let tell = PodRef::of(&pod);
+        let wish = watch::Sender::new(Wish { pod: Arc::new(pod), object: ApiObject::There, tell, termination: None });
         Self {
             api,
             front,

@@ -60,6 +60,10 @@ pub(super) struct Worker {
     effects: JoinSet<()>,
     pod: Arc<Pod>,
     object: ApiObject,
+    /// Whom to tell; nobody while a static pod has no mirror.
+    tell: Option<PodRef>,
+    /// Whoever is to be told now was told nothing yet.
+    untold: bool,
     life: Life,
     observed: ObservedPod,
     /// What was told last, and what the rules go by.
@@ -131,6 +135,8 @@ impl Worker {
             effects: JoinSet::new(),
             pod: wish.pod,
             object: wish.object,
+            tell: wish.tell,
+            untold: false,
             life: Life::new(now),
             observed,
             told,

@@ -15,7 +15,7 @@ use crate::metrics;
 use crate::pods::dispatch::ApiObject;
 use crate::pods::happened::{Happened, Key, Started};
 use crate::pods::table::Running;
-use crate::pods::{ending, logs};
+use crate::pods::{PodRef, ending, logs};
 use crate::probes::{self, Finding};
 use crate::shims::{Ended, Record, Task};
 use crate::starts::Phase;
@@ -27,7 +27,11 @@ impl Worker {
             self.observed.waiting.clear();
         }
         self.cell.set_pod(wish.pod.clone());
-        self.reconcile(wish.pod.status.as_ref());
+        if wish.tell == self.tell {
+            self.reconcile(wish.pod.status.as_ref());
+        } else {
+            self.tell_another(wish.tell, wish.pod.status.as_ref());
+        }
         self.pod = wish.pod;
         self.object = wish.object;
         if let Some(termination) = wish.termination {
@@ -48,6 +52,16 @@ impl Worker {
             self.read_back = false;
             self.told = theirs.clone();
         }
+    }
+
+    /// A mirror is there, or there anew. What the first one says was told by the agent before this one.
+    fn tell_another(&mut self, tell: Option<PodRef>, theirs: Option<&PodStatus>) {
+        if let (None, Some(theirs)) = (&self.tell, theirs.filter(|status| status.container_statuses.is_some())) {
+            self.told = theirs.clone();
+        }
+        self.untold = tell.is_some();
+        self.tell = tell;
+        self.read_back = false;
     }
 
     pub(super) fn take(&mut self, happened: Happened) {

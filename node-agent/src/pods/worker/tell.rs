@@ -22,7 +22,7 @@ impl Worker {
             return;
         }
         let status = status(&self.pod, &self.observed, &self.told, now);
-        if status != self.told {
+        if status != self.told || self.untold {
             let on_its_way = is_on_its_way(&status);
             if on_its_way && Instant::now() < self.hold_until {
                 return;
@@ -31,13 +31,16 @@ impl Worker {
             let urgency = if on_its_way && pending { Urgency::Idle } else { Urgency::Now };
             debug!(phase = status.phase, "telling");
             self.cell.set_status(status.clone());
-            self.context.status.tell(self.pod_ref.clone(), status.clone(), urgency);
+            if let Some(object) = &self.tell {
+                self.context.status.tell(object.clone(), status.clone(), urgency);
+                self.untold = false;
+            }
             self.told = status;
             self.read_back = false;
         }
         if down && self.pod.metadata.deletion_timestamp.is_some() && self.removal == Removal::NotYet {
             self.removal = Removal::Asked;
-            self.context.status.remove(self.pod_ref.clone());
+            self.tell.iter().for_each(|object| self.context.status.remove(object.clone()));
         }
     }
 
@@ -46,7 +49,7 @@ impl Worker {
     }
 
     pub(super) fn forget(&self) {
-        self.context.status.forget(self.pod_ref.clone());
+        self.tell.iter().for_each(|object| self.context.status.forget(object.clone()));
         self.context.images.forget(&self.pod_ref.uid);
         self.context.starts.forget(&self.pod_ref.uid);
         logs::remove(&self.context.layout, &self.pod_ref);

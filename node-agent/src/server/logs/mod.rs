@@ -8,7 +8,6 @@ mod reader;
 mod rotated;
 mod source;
 mod tail;
-mod wakeup;
 
 pub use reader::{Follow, read};
 pub(super) use source::has_container;

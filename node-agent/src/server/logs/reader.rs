@@ -26,7 +26,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::rotated::{Identity, predecessor, successor};
 use super::tail;
-use super::wakeup::Wakeup;
+use crate::wakeup::Wakeup;
+
+/// A follower looks again after this long even if nothing was told: the end of a container is no event of the directory.
+const LOOKS_EVERY: Duration = Duration::from_millis(200);
 
 /// Whether the container whose log is followed still runs.
 pub type Follow = Box<dyn Fn() -> bool + Send + Sync>;
@@ -150,7 +153,7 @@ async fn follow(
             return Ok(Stop::EndOfFile);
         }
         tokio::select! {
-            () = wakeup.wait() => {}
+            () = wakeup.wait(LOOKS_EVERY) => {}
             () = output.sender.closed() => return Ok(Stop::Enough),
         }
     }

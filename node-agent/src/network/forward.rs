@@ -1,0 +1,242 @@
+//! Ports of the host, passed on to an address that only this host reaches: `hostPort` of a pod, `-p` of `samara run`.
+//!
+//! Done by a process and not by the kernel's address translation, so it works in every namespace and needs nothing set
+//! up. What it costs: the guest sees connections come from this host, and ports close with the process.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// What is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// One port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    pub transport: Transport,
+    /// Port 0: any free one.
+    pub listen: SocketAddr,
+    pub to: SocketAddr,
+}
+
+/// The host's port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {listen}")]
+pub struct ForwardError {
+    pub listen: SocketAddr,
+    pub source: io::Error,
+}
+
+/// The open ports. They close when this goes.
+#[derive(Debug, Default)]
+pub struct Forwarder {
+    listening: Vec<SocketAddr>,
+    _tasks: JoinSet<()>,
+}
+
+/// A sender of datagrams that is silent for so long is forgotten, and with it the way back to it.
+const UDP_SILENCE: Duration = Duration::from_secs(60);
+/// Senders of datagrams at once; more are not heard until others are silent.
+const MOST_SENDERS: usize = 1024;
+/// Datagrams that wait for one guest socket.
+const UDP_QUEUE: usize = 64;
+const MOST_DATAGRAM: usize = 65_535;
+
+impl Forwarder {
+    /// Listens on every port or on none.
+    pub async fn open(wanted: &[Forward]) -> Result<Self, ForwardError> {
+        let (mut listening, mut tasks) = (Vec::new(), JoinSet::new());
+        for forward in wanted {
+            let failed = |source| ForwardError { listen: forward.listen, source };
+            let local = match forward.transport {
+                Transport::Tcp => {
+                    let listener = TcpListener::bind(forward.listen).await.map_err(failed)?;
+                    let local = listener.local_addr().map_err(failed)?;
+                    tasks.spawn(serve(listener, forward.to));
+                    local
+                }
+                Transport::Udp => {
+                    let socket = UdpSocket::bind(forward.listen).await.map_err(failed)?;
+                    let local = socket.local_addr().map_err(failed)?;
+                    tasks.spawn(relay(Arc::new(socket), forward.to));
+                    local
+                }
+            };
+            listening.push(local);
+        }
+        Ok(Self { listening, _tasks: tasks })
+    }
+
+    /// In the order of what was wanted, with the ports that were found.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+}
+
+/// Where a connection to a guest must come from: of this machine's own addresses the socket layer lets a guest hear from
+/// its own only; elsewhere the kernel chooses.
+fn source_towards(to: IpAddr) -> Option<SocketAddr> {
+    let guests = to.is_loopback() && to != IpAddr::V4(Ipv4Addr::LOCALHOST) && to.is_ipv4();
+    guests.then(|| SocketAddr::new(to, 0))
+}
+
+/// Connects as [`source_towards`] says.
+pub async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(from) = source_towards(to.ip()) {
+        socket.bind(from)?;
+    }
+    socket.connect(to).await
+}
+
+async fn serve(listener: TcpListener, to: SocketAddr) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(pass_on(stream, to))),
+                // Out of files, most likely: those that end free some.
+                Err(_) if !connections.is_empty() => drop(connections.join_next().await),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn pass_on(mut from: TcpStream, to: SocketAddr) -> io::Result<()> {
+    // A guest that does not listen yet: the caller's connection is closed, as a refused one would be.
+    let mut to = connect(to).await?;
+    from.set_nodelay(true)?;
+    to.set_nodelay(true)?;
+    copy_bidirectional(&mut from, &mut to).await.map(drop)
+}
+
+/// Each sender has a socket of its own towards the guest, by which answers find their way back.
+async fn relay(socket: Arc<UdpSocket>, to: SocketAddr) {
+    let mut senders: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>> = HashMap::new();
+    let mut relays = JoinSet::new();
+    let mut buffer = vec![0; MOST_DATAGRAM];
+    loop {
+        let (length, from) = tokio::select! {
+            Some(silent) = relays.join_next() => {
+                // One that has spoken again in the meantime has another relay.
+                if let Ok(from) = silent && senders.get(&from).is_some_and(mpsc::Sender::is_closed) {
+                    senders.remove(&from);
+                }
+                continue;
+            }
+            received = socket.recv_from(&mut buffer) => match received {
+                Ok(received) => received,
+                // An earlier answer found nobody; the next datagram may.
+                Err(_) => continue,
+            },
+        };
+        let known = senders.get(&from).filter(|sender| !sender.is_closed());
+        let sender = match known {
+            Some(sender) => sender,
+            None if senders.len() >= MOST_SENDERS => continue,
+            None => {
+                let (sender, datagrams) = mpsc::channel(UDP_QUEUE);
+                relays.spawn(relay_one(socket.clone(), from, to, datagrams));
+                senders.entry(from).insert_entry(sender).into_mut()
+            }
+        };
+        // As a socket's own buffer does: what does not fit is lost.
+        drop(sender.try_send(buffer[..length].to_vec()));
+    }
+}
+
+/// Gives back whom it was for, once that has been silent.
+async fn relay_one(
+    socket: Arc<UdpSocket>,
+    from: SocketAddr,
+    to: SocketAddr,
+    mut datagrams: mpsc::Receiver<Vec<u8>>,
+) -> SocketAddr {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let local = source_towards(to.ip()).unwrap_or(SocketAddr::new(any, 0));
+    let connected = async {
+        let guest = UdpSocket::bind(local).await?;
+        guest.connect(to).await?;
+        io::Result::Ok(guest)
+    };
+    let Ok(guest) = connected.await else { return from };
+    let mut buffer = vec![0; MOST_DATAGRAM];
+    loop {
+        tokio::select! {
+            // Refused ones are lost, as datagrams are.
+            Some(datagram) = datagrams.recv() => drop(guest.send(&datagram).await),
+            received = guest.recv(&mut buffer) => if let Ok(length) = received {
+                drop(socket.send_to(&buffer[..length], from).await);
+            },
+            () = tokio::time::sleep(UDP_SILENCE) => return from,
+            else => return from,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn any() -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 0).into()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_passed_on_from_the_guests_own_address() {
+        let guest = TcpListener::bind("127.99.3.4:0").await.unwrap();
+        let to = guest.local_addr().unwrap();
+        let forwarder = Forwarder::open(&[Forward { transport: Transport::Tcp, listen: any(), to }]).await.unwrap();
+        let mut client = TcpStream::connect(forwarder.listening()[0]).await.unwrap();
+        client.write_all(b"ping").await.unwrap();
+        let (mut server, from) = guest.accept().await.unwrap();
+        assert_eq!(from.ip(), to.ip());
+        let mut heard = [0; 4];
+        server.read_exact(&mut heard).await.unwrap();
+        server.write_all(b"pong").await.unwrap();
+        client.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"pong");
+    }
+
+    #[tokio::test]
+    async fn datagrams_of_two_senders_are_answered_each_to_its_own() {
+        let guest = UdpSocket::bind("127.99.3.5:0").await.unwrap();
+        let to = guest.local_addr().unwrap();
+        let forwarder = Forwarder::open(&[Forward { transport: Transport::Udp, listen: any(), to }]).await.unwrap();
+        let mut buffer = [0; 64];
+        for word in [&b"one"[..], b"two", b""] {
+            let client = UdpSocket::bind(any()).await.unwrap();
+            client.send_to(word, forwarder.listening()[0]).await.unwrap();
+            let (length, from) = guest.recv_from(&mut buffer).await.unwrap();
+            assert_eq!((&buffer[..length], from.ip()), (word, to.ip()));
+            guest.send_to(word, from).await.unwrap();
+            let length = client.recv(&mut buffer).await.unwrap();
+            assert_eq!(&buffer[..length], word);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_and_no_other_stays_open() {
+        let taken = TcpListener::bind(any()).await.unwrap().local_addr().unwrap();
+        let held = TcpListener::bind(taken).await.unwrap();
+        let forward = |listen| Forward { transport: Transport::Tcp, listen, to: taken };
+        let error = Forwarder::open(&[forward(any()), forward(taken)]).await.unwrap_err();
+        assert_eq!(error.listen, taken);
+        drop(held);
+    }
+}
