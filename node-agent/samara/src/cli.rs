@@ -7,7 +7,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
-use crate::{doctor, image, manual, node, run, system, verbs};
+use crate::{doctor, image, kube, manual, node, run, system, verbs};
 
 /// Runs WebAssembly where Kubernetes runs containers.
 #[derive(Debug, Parser)]
@@ -78,7 +78,10 @@ enum Verb {
     /// Look after what is kept on this machine
     #[command(subcommand, arg_required_else_help = true)]
     System(system::System),
-    /// Be a node of a Kubernetes cluster
+    /// Run the pods of a manifest, here, without a cluster
+    #[command(subcommand, arg_required_else_help = true)]
+    Kube(kube::Kube),
+    /// Be a node of a Kubernetes cluster, or of none on a directory of manifests
     Node(Box<node::NodeArgs>),
     /// Print a completion script for a shell
     #[command(after_help = "Example:
@@ -120,6 +123,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Logout(args) => image::login::logout(args),
         Verb::Doctor(args) => doctor::main(args),
         Verb::System(args) => system::main(args),
+        Verb::Kube(verb) => kube::main(verb),
         Verb::Man(args) => manual::main(&args, Cli::command()),
         Verb::Node(args) => {
             log_to_stderr("info");

@@ -6,6 +6,7 @@ mod container;
 mod doctor;
 mod format;
 mod image;
+mod kube;
 mod manual;
 mod node;
 mod place;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
     }
     if program == Some(OsStr::new(monitor::NAME)) {
         return monitor::main(args);
+    }
+    if program == Some(OsStr::new(kube::node::NAME)) {
+        return kube::node::main(args);
     }
     if let Some(code) = samara_shim::dispatch(&name, args) {
         return code;

@@ -122,7 +122,7 @@ fn prune(args: PruneArgs) -> Result<ExitCode> {
             print(format!("container {}\n", container.record.name))?;
         }
     }
-    let left = shelf.list()?;
+    let left = shelf.all()?;
     let store = store::open(&place)?;
     if args.all {
         let used = used_images(&left);

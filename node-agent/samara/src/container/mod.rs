@@ -23,6 +23,6 @@ mod status;
 
 pub(crate) use name::{check_name, random_name};
 pub(crate) use record::{Network, Protocol, Publication, Record};
-pub(crate) use shelf::{Container, Shelf, ended};
+pub(crate) use shelf::{Container, Member, Shelf, ended};
 pub(crate) use state::{Ended, Phase, State, StopRequest, Supervisor};
 pub(crate) use status::Status;

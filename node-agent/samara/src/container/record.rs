@@ -74,12 +74,17 @@ pub(crate) struct Publication {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Protocol {
     Tcp,
+    Udp,
 }
 
 impl fmt::Display for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ip = self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        write!(f, "{}->{}/tcp", std::net::SocketAddr::new(ip, self.host_port), self.guest_port)
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{}->{}/{protocol}", std::net::SocketAddr::new(ip, self.host_port), self.guest_port)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::place::Place;
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf {
     dir: PathBuf,
+    place: Place,
 }
 
 /// One container's directory, with what was asked for.
@@ -27,12 +28,23 @@ pub(crate) struct Shelf {
 pub(crate) struct Container {
     dir: PathBuf,
     pub(crate) record: Record,
+    member: Option<Box<Member>>,
+}
+
+/// What is otherwise of a container that a pod's node looks after (`samara kube`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) pod: String,
+    pub(crate) state: State,
+    /// Directory of its front.
+    pub(crate) front: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl Shelf {
     /// Names it; touches nothing.
     pub(crate) fn of(place: &Place) -> Self {
-        Self { dir: place.containers() }
+        Self { dir: place.containers(), place: place.clone() }
     }
 
     fn names(&self) -> PathBuf {
@@ -60,7 +72,7 @@ impl Shelf {
             // The last: what has none is not a container.
             file::write(&dir.join("container.json"), &record)
         };
-        let container = Container { dir: dir.clone(), record: record.clone() };
+        let container = Container { dir: dir.clone(), record: record.clone(), member: None };
         made().inspect_err(|_| drop(self.remove(&container)))?;
         Ok(container)
     }
@@ -97,16 +109,23 @@ impl Shelf {
         for entry in entries {
             let dir = entry?.path();
             if let Some(record) = file::read(&dir.join("container.json"))? {
-                all.push(Container { dir, record });
+                all.push(Container { dir, record, member: None });
             }
         }
         all.sort_by(|a: &Container, b| (a.record.created_at, &a.record.id).cmp(&(b.record.created_at, &b.record.id)));
         Ok(all)
     }
 
-    /// By name, or by the beginning of an id that only one has.
+    /// [`Shelf::list`], and the containers of pods after them.
+    pub(crate) fn all(&self) -> Result<Vec<Container>> {
+        let mut all = self.list()?;
+        all.extend(crate::kube::member::all(&self.place)?);
+        Ok(all)
+    }
+
+    /// By name, or by the beginning of an id that only one has. Own ones go before those of pods.
     pub(crate) fn find(&self, wanted: &str) -> Result<Container> {
-        let all = self.list()?;
+        let all = self.all()?;
         let named = all.iter().find(|container| container.record.name == wanted || container.record.id == wanted);
         if let Some(found) = named {
             return Ok(found.clone());
@@ -145,7 +164,29 @@ impl Container {
     pub(crate) fn at(dir: &Path) -> Result<Self> {
         let record = file::read(&dir.join("container.json"))?;
         let record = record.with_context(|| format!("{} is not a container", dir.display()))?;
-        Ok(Self { dir: dir.to_owned(), record })
+        Ok(Self { dir: dir.to_owned(), record, member: None })
+    }
+
+    /// One that a pod's node looks after; `bundle` is its directory.
+    pub(crate) fn of_pod(bundle: &Path, record: Record, member: Member) -> Self {
+        Self { dir: bundle.to_owned(), record, member: Some(Box::new(member)) }
+    }
+
+    /// An error for one of a pod: its node would undo what is asked.
+    pub(crate) fn must_be_own(&self) -> Result<()> {
+        match &self.member {
+            None => Ok(()),
+            Some(member) => bail!(
+                "it is a container of the pod {}, which has its own way: `samara kube down` ends the pod, `samara kill` \
+                 this container, which is then started again if the pod's restartPolicy says so",
+                member.pod
+            ),
+        }
+    }
+
+    /// Where its front is, if that is not where fronts of containers are.
+    pub(crate) fn front(&self) -> Option<&Path> {
+        self.member.as_ref().map(|member| member.front.as_path())
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -157,7 +198,10 @@ impl Container {
     }
 
     pub(crate) fn log(&self) -> PathBuf {
-        self.dir.join("log/ctr.log")
+        match &self.member {
+            Some(member) => member.log.clone(),
+            None => self.dir.join("log/ctr.log"),
+        }
     }
 
     pub(crate) fn spec(&self) -> Result<Spec> {
@@ -166,6 +210,9 @@ impl Container {
     }
 
     pub(crate) fn state(&self) -> Result<State> {
+        if let Some(member) = &self.member {
+            return Ok(member.state.clone());
+        }
         Ok(file::read(&self.dir.join("state.json"))?.unwrap_or_default())
     }
 

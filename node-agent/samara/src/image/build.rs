@@ -120,13 +120,28 @@ fn addition(text: &str) -> Result<(&Path, &str)> {
     }
 }
 
+/// Makes an image of a wasm file, for those who need one, and gives its name.
+pub(crate) async fn of_file(place: &Place, file: &str) -> Result<String> {
+    let artifact = Artifact::wasm(Path::new(file)).with_context(|| format!("image {file}"))?;
+    let stem = Path::new(file).file_stem().map(|stem| stem.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let part: String = stem.chars().filter(char::is_ascii_alphanumeric).collect();
+    let tag: String = artifact.digest().to_string().chars().skip("sha256:".len()).take(12).collect();
+    let name = format!("localhost/file-{}:{tag}", if part.is_empty() { "wasm" } else { &part });
+    take_in(place, &artifact, &Reference::parse(&name)?).await?;
+    Ok(name)
+}
+
 fn keep(place: &Place, artifact: &Artifact, name: &Reference) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(take_in(place, artifact, name))
+}
+
+async fn take_in(place: &Place, artifact: &Artifact, name: &Reference) -> Result<()> {
     let layout = tempfile::tempdir().context("make a directory for the image")?;
     artifact.write_layout(layout.path())?;
     let puller = Puller::new(store::open(place)?, PullerConfig::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (from, shown) = (Import::Directory(layout.path().to_owned()), Shown::silent());
-    let imported = runtime.block_on(puller.import(from, Some(name), &shown))?;
+    let imported = puller.import(from, Some(name), &shown).await?;
     if imported.is_empty() {
         bail!("the image was not taken into the store");
     }

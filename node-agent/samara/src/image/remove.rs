@@ -57,7 +57,7 @@ fn remove(store: &ImageStore, shelf: &Shelf, name: &str, force: bool) -> Result<
         }
         bail!("it is not here: `samara images` lists what is");
     };
-    let user = shelf.list()?.into_iter().find(|container| {
+    let user = shelf.all()?.into_iter().find(|container| {
         container.record.image_digest.as_deref() == Some(digest.as_str())
             && (force || by_digest.is_some() || is_last_name(store, &digest))
     });

@@ -17,7 +17,7 @@ use super::flag::{env, user};
 use super::plan::Host;
 use super::program::Program;
 use super::wanted::Wanted;
-use crate::container::{Network, Record};
+use crate::container::{Network, Protocol, Record};
 use crate::supervise::ports;
 
 /// Port of a `wasi:http` guest that publishes none.
@@ -70,7 +70,7 @@ fn process(record: &Record, wanted: &Wanted, program: &Program, hostname: &str) 
 }
 
 fn notes(record: &Record, wanted: &Wanted, program: &Program, host: &Host) -> HashMap<String, String> {
-    let published = wanted.ports.first().map(|port| port.guest_port);
+    let published = wanted.ports.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.guest_port);
     let http_port = wanted.http_port.or(published).unwrap_or(HTTP_PORT);
     let mut notes = HashMap::from([
         (annotations::CONTAINER_NAME.to_owned(), record.name.clone()),

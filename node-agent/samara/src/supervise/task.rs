@@ -30,7 +30,10 @@ impl Task {
     /// Touches nothing.
     pub(crate) fn of(place: &Place, container: &Container) -> Result<Self> {
         let id = container.record.id.clone();
-        let front = place.front(&id)?;
+        let mut front = place.front(&id)?;
+        if let Some(dir) = container.front() {
+            front.dir = dir.to_owned();
+        }
         Ok(Self { id, exec_id: String::new(), bundle: container.bundle(), front })
     }
 

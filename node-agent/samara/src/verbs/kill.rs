@@ -37,7 +37,7 @@ pub(crate) fn main(args: KillArgs) -> Result<ExitCode> {
         if container.pid()?.is_none() {
             bail!("it does not run");
         }
-        if signal == 9 {
+        if signal == 9 && container.front().is_none() {
             container.write_stop_request(&StopRequest { signal, grace: 0 })?;
         }
         Task::of(&place, container)?.kill(signal).await

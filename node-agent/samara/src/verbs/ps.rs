@@ -60,7 +60,7 @@ pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
     // Asked for a status, ended ones count as well.
     let all = args.all || filters.iter().any(|filter| matches!(filter, Filter::Status(_)));
     let mut rows = Vec::new();
-    for container in Shelf::of(&args.place.absolute()?).list()? {
+    for container in Shelf::of(&args.place.absolute()?).all()? {
         let row = row(&container)?;
         if (all || row.status.is_up()) && filters.iter().all(|filter| filter.fits(&row)) {
             rows.push(row);

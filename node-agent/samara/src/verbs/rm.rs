@@ -42,6 +42,7 @@ pub(crate) fn main(args: RmArgs) -> Result<ExitCode> {
 
 /// With all that is left of it.
 pub(crate) async fn remove(place: &Place, container: &Container, force: bool) -> Result<()> {
+    container.must_be_own()?;
     if container.status()?.is_up() {
         if !force {
             bail!("it runs: `samara stop {name}` first, or `samara rm -f {name}`", name = container.record.name);

@@ -44,6 +44,7 @@ pub(crate) fn main(args: StartArgs) -> Result<ExitCode> {
     must_be_root("start")?;
     let place = args.place.absolute()?;
     runtime()?.block_on(each(&Shelf::of(&place), &args.containers, async |container| {
+        container.must_be_own()?;
         if container.status()?.is_up() {
             return Ok(());
         }

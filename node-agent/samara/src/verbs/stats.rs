@@ -84,7 +84,7 @@ struct Look {
 async fn look(place: &Place, names: &[String]) -> Result<Vec<Look>> {
     let shelf = Shelf::of(place);
     let containers = match names {
-        [] => shelf.list()?,
+        [] => shelf.all()?,
         names => names.iter().map(|name| shelf.find(name)).collect::<Result<_>>()?,
     };
     let mut looks = Vec::new();

@@ -41,6 +41,7 @@ pub(crate) fn main(args: StopArgs) -> Result<ExitCode> {
 
 /// Ends it for good. One that has ended is none the worse.
 pub(crate) async fn stop(place: &Place, container: &Container, grace: Option<u32>) -> Result<()> {
+    container.must_be_own()?;
     let record = &container.record;
     let grace = grace.unwrap_or(record.stop_timeout);
     container.write_stop_request(&StopRequest { signal: record.stop_signal, grace })?;

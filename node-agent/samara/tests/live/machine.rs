@@ -96,6 +96,11 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // Of a test that failed pods may be left.
+        for play in self.files("run/kube/manifests") {
+            let play = format!("run/kube/manifests/{play}");
+            self.samara(&["kube", "down", &play]);
+        }
         let ids = self.samara(&["ps", "-aq"]);
         for id in ids.out.lines() {
             self.samara(&["rm", "-f", id]);

@@ -4,6 +4,7 @@
 mod containers;
 mod detached;
 mod images;
+mod kube;
 mod machine;
 mod machine_verbs;
 mod network;

@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::container::{Protocol, Publication};
 
-/// `[[IP:]HOST:]GUEST[/tcp]`; an IPv6 address in brackets.
+/// `[[IP:]HOST:]GUEST[/tcp|/udp]`; an IPv6 address in brackets.
 pub(crate) fn parse(text: &str) -> Result<Publication> {
     let how = || format!("--publish {text}: write HOST:GUEST, IP:HOST:GUEST or GUEST, such as 8080:80");
-    let ports = match text.split_once('/') {
-        None => text,
-        Some((ports, "tcp")) => ports,
-        Some((_, "udp")) => bail!("--publish {text}: only tcp is passed on; for udp there is --network host"),
-        Some((_, other)) => bail!("--publish {text}: {other:?} is no protocol that is passed on"),
+    let (ports, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((ports, "tcp")) => (ports, Protocol::Tcp),
+        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some((_, other)) => bail!("--publish {text}: {other:?} is no protocol that is passed on: tcp and udp are"),
     };
     let (before, guest) = ports.rsplit_once(':').map_or((None, ports), |(before, guest)| (Some(before), guest));
     let (ip, host) = match before {
@@ -24,7 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<Publication> {
     let host_ip = ip.map(|ip| address(ip).with_context(how)).transpose()?;
     let guest_port = guest.parse().ok().filter(|port| *port != 0).with_context(how)?;
     let host_port = if host.is_empty() { 0 } else { host.parse().ok().with_context(how)? };
-    Ok(Publication { host_ip, host_port, guest_port, protocol: Protocol::Tcp })
+    Ok(Publication { host_ip, host_port, guest_port, protocol })
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
         for bad in ["", ":", "0", "80:", "8080:0", "70000:80", "x:80", "host:80:80", "1.2.3.4:80:80:80", "80-90:80"] {
             assert!(parse(bad).unwrap_err().to_string().contains("such as 8080:80"), "{bad}");
         }
-        assert!(parse("53:53/udp").unwrap_err().to_string().contains("--network host"));
+        assert_eq!(parse("53:53/udp").unwrap(), Publication { protocol: Protocol::Udp, ..made(None, 53, 53) });
         assert!(parse("53:53/sctp").is_err());
     }
 }
