@@ -9,7 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::artifact::{Artifact, Blob, Source};
 use crate::digest::Digest;
 use crate::reference::Reference;
-use crate::registry::{Credential, Purpose, RegistryConfig, RegistryError, Session, Sessions};
+use crate::registry::{Credential, Purpose, RegistryConfig, RegistryError, RegistryFailure, Session, Sessions};
 
 const PIECE: usize = 256 * 1024;
 
@@ -54,6 +54,18 @@ impl Pusher {
     /// A pusher that reaches registries in this way.
     pub fn new(registries: RegistryConfig) -> Self {
         Self { sessions: Sessions::new(registries) }
+    }
+
+    /// Asks a registry whether it takes a credential. One that asks nobody for any takes every one.
+    pub async fn log_in(&self, registry: &str, credential: &Credential) -> Result<(), RegistryError> {
+        let failed = |error: &dyn std::error::Error| RegistryError {
+            registry: registry.to_owned(),
+            failure: RegistryFailure::Configuration(error.to_string()),
+            mirrors: Vec::new(),
+        };
+        // A token service gives tokens for repositories: this one need not exist.
+        let reference = Reference::parse(&format!("{registry}/samara/login")).map_err(|error| failed(&error))?;
+        self.sessions.open(&reference, credential, Purpose::Push)?.greet().await
     }
 
     /// Pushes an image under a name and returns its digest. Blobs which the repository has are not sent.

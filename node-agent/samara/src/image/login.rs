@@ -10,9 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use samara_images::{Credential, Pusher, RegistryConfig, RegistryFailure};
 use serde_json::{Map, Value, json};
 
 use super::auth::{self, Secret};
+use super::store::install_tls;
 
 /// What `samara login` takes.
 #[derive(Debug, Args)]
@@ -21,7 +23,7 @@ use super::auth::{self, Secret};
   echo $TOKEN | samara login -u robot --password-stdin ghcr.io
 
 They are kept where docker keeps them ($DOCKER_CONFIG/config.json or ~/.docker/config.json): with the credential helper
-that the file names, else in the file itself, readable to you alone. The registry is asked at the next pull or push.")]
+that the file names, else in the file itself, readable to you alone. The registry is asked first whether it takes them.")]
 pub(crate) struct LoginArgs {
     /// Host (and port) of the registry
     #[arg(default_value = "docker.io")]
@@ -45,7 +47,8 @@ pub(crate) struct LogoutArgs {
 }
 
 pub(crate) fn login(args: LoginArgs) -> Result<ExitCode> {
-    let server = auth::server(check(&args.registry)?);
+    let host = host(&args.registry)?.to_owned();
+    let server = auth::server(&host);
     let username = match args.username {
         Some(name) => name,
         None if args.password_stdin => bail!("--password-stdin needs -u: whose password is it?"),
@@ -61,6 +64,7 @@ pub(crate) fn login(args: LoginArgs) -> Result<ExitCode> {
     if username.is_empty() || password.is_empty() || username.contains(':') {
         bail!("user name and password must not be empty, and the name has no colon");
     }
+    check(&host, &username, &password)?;
     let config = auth::read_config()?;
     if let Some(helper) = auth::helper_for(&config, &server)? {
         let secret = Secret { server_url: server, username, secret: password };
@@ -73,7 +77,7 @@ pub(crate) fn login(args: LoginArgs) -> Result<ExitCode> {
 }
 
 pub(crate) fn logout(args: LogoutArgs) -> Result<ExitCode> {
-    let server = auth::server(check(&args.registry)?);
+    let server = auth::server(host(&args.registry)?);
     let config = auth::read_config()?;
     if let Some(helper) = auth::helper_for(&config, &server)? {
         auth::call(&helper, "erase", server.as_bytes())?;
@@ -83,8 +87,39 @@ pub(crate) fn logout(args: LogoutArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Asks the registry: what it refuses is not kept.
+fn check(registry: &str, username: &str, password: &str) -> Result<()> {
+    install_tls();
+    let credential = Credential::Basic { username: username.to_owned(), password: password.to_owned() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asked = runtime.block_on(Pusher::new(RegistryConfig::default()).log_in(registry, &credential));
+    asked.map_err(|error| {
+        let what = match is_refusal(&error.failure) {
+            true => "nothing is kept: the user name or the password (or token) is wrong",
+            false => "nothing is kept: the registry could not be asked",
+        };
+        anyhow::Error::new(error).context(what)
+    })
+}
+
+fn is_refusal(failure: &RegistryFailure) -> bool {
+    match failure {
+        RegistryFailure::Unauthorized(_) | RegistryFailure::Denied(_) => true,
+        RegistryFailure::TokenService { failure, .. } => is_refusal(failure),
+        RegistryFailure::Unreachable(_)
+        | RegistryFailure::Timeout(_)
+        | RegistryFailure::BrokeOff(_)
+        | RegistryFailure::NotFound(_)
+        | RegistryFailure::RateLimited { .. }
+        | RegistryFailure::Server { .. }
+        | RegistryFailure::Unexpected(_)
+        | RegistryFailure::Digest(_)
+        | RegistryFailure::Configuration(_) => false,
+    }
+}
+
 /// A host, not an image or address of a page.
-fn check(registry: &str) -> Result<&str> {
+fn host(registry: &str) -> Result<&str> {
     let host = registry.trim_start_matches("https://").trim_end_matches('/');
     if host.is_empty() || host.contains('/') || host.contains(char::is_whitespace) {
         bail!("{registry:?} is not a registry: write its host, such as ghcr.io or localhost:5000");
@@ -173,10 +208,10 @@ mod tests {
     #[test]
     fn a_registry_is_a_host() {
         for (text, host) in [("ghcr.io", "ghcr.io"), ("https://localhost:5000/", "localhost:5000")] {
-            assert_eq!(check(text).unwrap(), host);
+            assert_eq!(super::host(text).unwrap(), host);
         }
         for bad in ["", "ghcr.io/team/app", "a b"] {
-            assert!(check(bad).is_err(), "{bad}");
+            assert!(super::host(bad).is_err(), "{bad}");
         }
     }
 }

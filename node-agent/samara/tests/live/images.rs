@@ -45,6 +45,13 @@ fn an_image_goes_to_a_registry_and_back_with_a_login() {
     let name = registry.image("team/hello:v1");
     let refused = machine.samara(&["push", &p1("hello"), &name]);
     assert_eq!(refused.code, 125);
+    for (user, password) in [(USER, "wrong"), ("nobody", PASSWORD)] {
+        let wrong = machine.fed(&["login", "-u", user, "--password-stdin", registry.host()], password.as_bytes());
+        assert!(wrong.code == 125 && wrong.err.contains("nothing is kept: the user name or the password"), "{wrong:?}");
+    }
+    let nobody = machine.fed(&["login", "-u", USER, "--password-stdin", "127.0.0.1:1"], PASSWORD.as_bytes());
+    assert!(nobody.code == 125 && nobody.err.contains("could not be asked"), "{nobody:?}");
+    assert!(!machine.path("docker/config.json").exists(), "what is refused is not kept");
     let login = machine.fed(&["login", "-u", USER, "--password-stdin", registry.host()], PASSWORD.as_bytes());
     assert_eq!(login.code, 0, "{login:?}");
     let mode = std::fs::metadata(machine.path("docker/config.json")).unwrap().permissions().mode();

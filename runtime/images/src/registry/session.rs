@@ -124,6 +124,20 @@ impl Session {
         self.places.iter().any(|it| it.place.endpoint.capabilities.pull && !it.avoided.load(Ordering::Relaxed))
     }
 
+    /// Whether the registry itself takes the credential, without asking for anything that is in it.
+    pub(crate) async fn greet(&self) -> Result<(), RegistryError> {
+        let place = self.places.iter().map(|candidate| &candidate.place).find(|place| place.endpoint.is_origin());
+        let greeted = async {
+            let place = place.ok_or_else(nobody)?;
+            let response = self.send(place, &Ask::new(Method::GET, place.endpoint.base.clone())).await?;
+            match response.status() {
+                StatusCode::OK => Ok(()),
+                _ => Err(answer::failure(response).await),
+            }
+        };
+        greeted.await.map_err(|failure| self.failed(failure))
+    }
+
     /// The digest of what a tag stands for now, or a digest that is there, without its content. `None`: the registry does not say.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Option<Digest>, RegistryError> {
         let rest = &format!("manifests/{name}");
