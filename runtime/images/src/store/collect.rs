@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
@@ -29,25 +30,28 @@ struct Needed {
 impl ImageStore {
     /// Removes all content without a reference. `None`: not now, since an image is being added. Blocks.
     pub fn collect(&self) -> Result<Option<Collected>, StoreError> {
-        let own = self.inner.own.path();
-        let grave = tempfile::tempdir_in(own).at(Operation::Create, own)?;
-        {
+        let buried = {
             let Some(_exclusive) = self.exclusive()? else { return Ok(None) };
             let needed = self.needed()?;
-            self.bury("blobs", &needed.blobs, grave.path())?;
-            self.bury("layers", &needed.layers, grave.path())?;
-        }
+            let mut buried = self.bury("blobs", &needed.blobs)?;
+            buried.extend(self.bury("layers", &needed.layers)?);
+            buried
+        };
         // Others may go on while the files are removed.
         let mut collected = Collected::default();
-        for entry in fs::read_dir(grave.path()).at(Operation::Read, grave.path())? {
-            let path = entry.at(Operation::Read, grave.path())?.path();
-            match path.is_dir() {
-                true => collected.layers += 1,
-                false => collected.blobs += 1,
-            }
+        for path in buried {
             collected.bytes += length(&path);
+            match path.is_dir() {
+                true => {
+                    collected.layers += 1;
+                    fs::remove_dir_all(&path).at(Operation::Remove, &path)?;
+                }
+                false => {
+                    collected.blobs += 1;
+                    fs::remove_file(&path).at(Operation::Remove, &path)?;
+                }
+            }
         }
-        grave.close().at(Operation::Remove, own)?;
         Ok(Some(collected))
     }
 
@@ -71,8 +75,11 @@ impl ImageStore {
         Ok(needed)
     }
 
-    /// Moves what is not needed out of sight: quick, and whole or not at all.
-    fn bury(&self, kind: &str, needed: &HashSet<Digest>, grave: &Path) -> Result<(), StoreError> {
+    /// Moves what is not needed out of sight: quick, and whole or not at all. Into a directory that is there: a full disk, which is
+    /// why this is done, may have no room for another.
+    fn bury(&self, kind: &str, needed: &HashSet<Digest>) -> Result<Vec<PathBuf>, StoreError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let mut buried = Vec::new();
         for algorithm in ["sha256", "sha512"] {
             let directory = self.root().join(kind).join(algorithm);
             for entry in fs::read_dir(&directory).at(Operation::Read, &directory)? {
@@ -83,11 +90,12 @@ impl ImageStore {
                     continue;
                 }
                 let path = entry.path();
-                let target = grave.join(format!("{kind}-{algorithm}-{name}"));
-                self.inner.disk.bury(&path, &target).at(Operation::Rename, &path)?;
+                let grave = self.inner.own.path().join(format!("grave-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+                self.inner.disk.bury(&path, &grave).at(Operation::Rename, &path)?;
+                buried.push(grave);
             }
         }
-        Ok(())
+        Ok(buried)
     }
 }
 
