@@ -32,6 +32,7 @@ mod outline;
 mod pause;
 mod phase;
 mod process;
+mod sandbox;
 mod serve;
 mod service;
 mod signals;

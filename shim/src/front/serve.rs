@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{Notify, mpsc};
@@ -18,6 +19,7 @@ use super::code::{Codes, DEFAULT_CODE_DIR};
 use super::events::Events;
 use super::forks::{Forks, Living};
 use super::outline::{Host, Master};
+use super::sandbox::Sandboxes;
 use super::service::Service;
 use super::start::FAILED;
 use super::task::Tools;
@@ -119,6 +121,9 @@ async fn run(
     let forks = Forks::run(&place.zygote(), living, children).map_err(ServeError::Zygote)?;
     let cpus = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1));
     let tools = Tools { forks: forks.clone(), codes, cgroups, events, host: Host { cpus, master }, namespace };
+    // containerd has no container of a sandbox's name: it hears nothing of it.
+    let quiet = Tools { events: Events::default(), ..tools.clone() };
+    let sandboxes = Arc::new(Tasks::new(quiet, &place.links(), Vec::new()));
     let tasks = Arc::new(Tasks::new(tools, &place.links(), adopted));
     tokio::spawn(logs::keep_small(Arc::clone(&tasks)));
 
@@ -130,11 +135,15 @@ async fn run(
     let upgrades = upgrade::service((master == Master::Agent).then_some(asks));
     let server = server(service, upgrades, listener).map_err(io_error("listen in", &place.dir))?;
     let mut server = server.register_service(listening::service(Arc::clone(&tasks)));
+    if master == Master::Containerd {
+        let service = Sandboxes::new(Arc::clone(&sandboxes), Arc::clone(&tasks), Arc::clone(&over));
+        server = server.register_service(create_sandbox(Arc::new(service)));
+    }
     server.start().await?;
     announce(answer, &place.dir)?;
     loop {
         tokio::select! {
-            () = over.notified() => if tasks.is_empty() {
+            () = over.notified() => if tasks.is_empty() && sandboxes.is_empty() {
                 break;
             },
             Some(ask) = asked.recv() => upgrade::carry_out(ask, &mut server, &changes, &place.dir, held).await?,

@@ -14,7 +14,7 @@ use crate::bundle::Container;
 use crate::guests;
 use crate::node::{EXE, Node, clean, kill, lives, until};
 
-struct Home(PathBuf);
+pub(crate) struct Home(pub(crate) PathBuf);
 
 impl Drop for Home {
     fn drop(&mut self) {
@@ -36,7 +36,7 @@ impl Events for Heard {
     }
 }
 
-fn shim(home: &Path, container: &Container, events: &Path, verb: &str) -> Output {
+pub(crate) fn shim(home: &Path, container: &Container, events: &Path, verb: &str) -> Output {
     let output = Command::new(EXE)
         .args([
             "-namespace",

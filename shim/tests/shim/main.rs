@@ -13,5 +13,6 @@ mod logs;
 mod node;
 mod reconnect;
 mod refusals;
+mod sandbox;
 mod terminal;
 mod upgrade;

@@ -96,10 +96,15 @@ impl Daemon {
     }
 
     pub(crate) fn run_args(&self, flags: &[&str], id: &str, program: &[&str]) -> Vec<String> {
-        let mut args = vec!["run".to_owned(), "--runtime".to_owned(), shim().display().to_string()];
+        let mut args = vec!["run".to_owned(), "--runtime".to_owned(), self.runtime()];
         args.extend(["--fifo-dir".to_owned(), self.fifos()]);
         args.extend(flags.iter().chain(&[IMAGE, id]).chain(program).map(|arg| (*arg).to_owned()));
         args
+    }
+
+    /// What containerd is told to run.
+    pub(crate) fn runtime(&self) -> String {
+        shim().display().to_string()
     }
 
     /// Where `ctr` makes its fifos.

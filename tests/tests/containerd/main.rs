@@ -6,3 +6,4 @@ mod image;
 mod life;
 mod restart;
 mod run;
+mod sandbox;
