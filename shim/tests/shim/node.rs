@@ -124,7 +124,9 @@ fn config(home: &Path) -> FrontConfig {
         (CODE_DIR.to_owned(), code.display().to_string()),
         ("SAMARA_LOG".to_owned(), "samara_shim=debug,info".to_owned()),
     ]);
-    FrontConfig { exe: EXE.into(), dir: home.join("front"), env }
+    // A benchmark may want another build measured.
+    let exe = std::env::var_os("SAMARA_SHIM_BIN").map_or_else(|| EXE.into(), PathBuf::from);
+    FrontConfig { exe, dir: home.join("front"), env }
 }
 
 pub(crate) fn kill(pid: i32) {
