@@ -33,6 +33,10 @@ enum Verb {
     Logs(verbs::logs::LogsArgs),
     /// Run a further program in a running container
     Exec(verbs::exec::ExecArgs),
+    /// See a detached container's output, and be its input
+    Attach(verbs::attach::AttachArgs),
+    /// Copy files to or from a container
+    Cp(verbs::cp::CpArgs),
     /// Stop containers: the stop signal, then SIGKILL
     Stop(verbs::stop::StopArgs),
     /// Start stopped containers again
@@ -41,12 +45,16 @@ enum Verb {
     Restart(verbs::start::RestartArgs),
     /// Send containers a signal, SIGKILL unless another is named
     Kill(verbs::kill::KillArgs),
+    /// Give a container another name
+    Rename(verbs::rename::RenameArgs),
     /// Remove containers
     Rm(verbs::rm::RmArgs),
     /// Wait for containers to end, and print their exit codes
     Wait(verbs::wait::WaitArgs),
     /// Show what containers use
     Stats(verbs::stats::StatsArgs),
+    /// Show which ports of this machine lead to a container
+    Port(verbs::port::PortArgs),
     /// Show a container's processes
     Top(verbs::top::TopArgs),
     /// Show everything about a container or an image, as JSON
@@ -101,6 +109,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Ps(args) => verbs::ps::main(args),
         Verb::Logs(args) => verbs::logs::main(args),
         Verb::Exec(args) => verbs::exec::main(args),
+        Verb::Attach(args) => verbs::attach::main(args),
+        Verb::Cp(args) => verbs::cp::main(args),
+        Verb::Rename(args) => verbs::rename::main(args),
+        Verb::Port(args) => verbs::port::main(args),
         Verb::Stop(args) => verbs::stop::main(args),
         Verb::Start(args) => verbs::start::main(args),
         Verb::Restart(args) => verbs::start::restart(args),

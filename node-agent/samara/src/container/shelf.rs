@@ -99,6 +99,21 @@ impl Shelf {
             .with_context(|| format!("make {}", link.display()))
     }
 
+    /// Another name for it. The new one is taken first, so that it has one at every moment.
+    pub(crate) fn rename(&self, container: &Container, name: &str) -> Result<()> {
+        check_name(name)?;
+        let old = container.record.name.clone();
+        if old == name {
+            bail!("it is called {name} already");
+        }
+        let record = Record { name: name.to_owned(), ..container.record.clone() };
+        self.take_name(&record)?;
+        let written = file::write(&container.dir.join("container.json"), &record);
+        let loser = if written.is_ok() { &old } else { &record.name };
+        let freed = fs::remove_file(self.names().join(loser)).with_context(|| format!("free the name {loser}"));
+        written.and(freed)
+    }
+
     /// Every container, oldest first. A directory that is none is left out.
     pub(crate) fn list(&self) -> Result<Vec<Container>> {
         let entries = match fs::read_dir(&self.dir) {
@@ -291,6 +306,23 @@ mod tests {
         shelf.remove(&first).unwrap();
         let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap();
         assert_eq!(shelf.list().unwrap(), [second]);
+    }
+
+    #[test]
+    fn a_renamed_container_has_its_new_name_and_frees_the_old_one() {
+        let (_dir, shelf) = shelf();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        shelf.create(with_id("db", "bb"), &Spec::default()).unwrap();
+        for bad in ["db", "web", "../x", ""] {
+            assert!(shelf.rename(&first, bad).is_err(), "{bad}");
+        }
+        assert_eq!(shelf.find("web").unwrap(), first);
+        shelf.rename(&first, "front").unwrap();
+        assert!(shelf.find("web").is_err());
+        assert_eq!(shelf.find("front").unwrap().record.id, first.record.id);
+        shelf.create(with_id("web", "cc"), &Spec::default()).unwrap();
+        shelf.remove(&shelf.find("front").unwrap()).unwrap();
+        assert!(shelf.find("web").is_ok() && shelf.find("front").is_err());
     }
 
     #[test]

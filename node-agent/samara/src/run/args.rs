@@ -54,8 +54,11 @@ pub(crate) struct RunArgs {
     /// The same in more words: type=bind|volume|tmpfs,source=...,target=... and readonly if wanted
     #[arg(long, value_name = "OPTIONS")]
     pub(super) mount: Vec<String>,
+    /// Give the guest a directory in memory
+    #[arg(long, value_name = "GUEST[:size=BYTES,mode=OCTAL]")]
+    pub(super) tmpfs: Vec<String>,
     /// Pass connections to a port of this machine on to the guest (GUEST alone: any free port)
-    #[arg(short, long = "publish", value_name = "[[IP:]HOST:]GUEST")]
+    #[arg(short, long = "publish", value_name = "[[IP:]HOST:]GUEST[/udp]")]
     pub(super) publish: Vec<String>,
     /// Memory limit, for instance 64m
     #[arg(short, long, value_name = "BYTES")]

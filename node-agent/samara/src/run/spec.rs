@@ -93,11 +93,12 @@ fn oci_mount(mount: &Mount, volumes: &Path) -> Result<OciMount> {
     let mode = if mount.read_only { "ro" } else { "rw" }.to_owned();
     let bind = |source: &Path| Ok((std::path::absolute(source)?, "bind", vec!["rbind".to_owned(), mode.clone()]));
     let (source, typ, options): (PathBuf, &str, Vec<String>) = match &mount.source {
-        Source::Host(path) => bind(path),
+        Source::Host(path) | Source::Made(path) => bind(path),
         Source::Volume(name) => bind(&volumes.join(name)),
-        Source::Memory { size } => {
+        Source::Memory { size, mode: bits } => {
             let size = size.map(|size| format!("size={size}"));
-            let options = ["nosuid".into(), "nodev".into(), mode].into_iter().chain(size).collect();
+            let bits = bits.map(|bits| format!("mode={bits:o}"));
+            let options = ["nosuid".into(), "nodev".into(), mode].into_iter().chain(size).chain(bits).collect();
             anyhow::Ok(("tmpfs".into(), "tmpfs", options))
         }
     }?;

@@ -61,7 +61,8 @@ impl Wanted {
             variables.push(env::variable(text, &here)?);
         }
         let mounts = args.volume.iter().map(|text| mount::volume(text)).collect::<Result<Vec<_>>>()?;
-        let more = args.mount.iter().map(|text| mount::mount(text)).collect::<Result<Vec<_>>>()?;
+        let more = args.mount.iter().map(|text| mount::mount(text));
+        let more = more.chain(args.tmpfs.iter().map(|text| mount::tmpfs(text))).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             image: command.next().unwrap_or_default(),
             entrypoint: args.entrypoint.map(|program| vec![program]),

@@ -10,6 +10,7 @@
 //! terminal's streams, the process `samara-monitor` ([`monitor`]) for all further ones and with a log.
 
 pub(crate) mod attached;
+pub(crate) mod log;
 pub(crate) mod monitor;
 pub(crate) mod ports;
 pub(crate) mod restart;

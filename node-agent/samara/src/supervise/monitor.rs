@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use samara_shim_client::client::Standard;
 use samara_shim_client::output::{CriLog, OutputUri};
 
+use super::log::{LOG_FILES, LOG_SIZE};
 use super::ports::Forwarder;
 use super::restart::{self, Life, Next};
 use super::stop::{End, Nobody, request, until_end};
@@ -27,10 +28,6 @@ use crate::place::Place;
 pub(crate) const NAME: &str = "samara-monitor";
 /// What it says once its container runs; anything else is what went wrong.
 const STARTED: &str = "started";
-/// Of a container's log, as the kubelet has it.
-const LOG_SIZE: u64 = 10 << 20;
-const LOG_FILES: u32 = 5;
-
 /// Leaves a monitor running that has started the container.
 pub(crate) fn spawn(place: &Place, container: &Container) -> Result<()> {
     let exe = std::env::current_exe().context("find this program's own file")?;

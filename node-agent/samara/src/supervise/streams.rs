@@ -13,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::log::Log;
 use super::stop::{Side, Told};
 use super::terminal;
 
@@ -68,15 +69,16 @@ impl Streams {
                 let _ = at_end.send(());
             });
         }
-        let log = |stream| log.map(|path| Log::open(path, stream)).transpose();
+        let log = log.map(Log::open).transpose()?;
+        let log = |stream| log.clone().map(|log| (log, stream));
         let stderr = match self.terminal {
             true => None,
-            false => Some(copy(&self.path("stderr"), io::stderr(), log("stderr")?)?),
+            false => Some(copy(&self.path("stderr"), io::stderr(), log("stderr"))?),
         };
         let resized = self.terminal.then(|| signal(SignalKind::window_change())).transpose()?;
         Ok(Copies {
             stdin_ended: Some(stdin_ended).filter(|_| self.interactive),
-            stdout: copy(&self.path("stdout"), io::stdout(), log("stdout")?)?,
+            stdout: copy(&self.path("stdout"), io::stdout(), log("stdout"))?,
             stderr,
             resized,
         })
@@ -127,42 +129,14 @@ impl Side for Copies {
     }
 }
 
-/// The container's log, for one of its streams, in the records that its detached siblings write themselves.
-#[derive(Debug)]
-struct Log {
-    file: File,
-    stream: &'static str,
-}
-
-impl Log {
-    fn open(path: &Path, stream: &'static str) -> Result<Self> {
-        let mut options = OpenOptions::new();
-        let file = options.append(true).create(true).mode(0o600).open(path);
-        Ok(Self { file: file.with_context(|| format!("open the log {}", path.display()))?, stream })
-    }
-
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        // One write for all: two streams append to one file.
-        self.file.write_all(&records(Timestamp::now(), self.stream, text))
-    }
-}
-
-/// CRI log records of a piece of output: each line one `F`, an unfinished one `P`.
-fn records(now: Timestamp, stream: &str, text: &[u8]) -> Vec<u8> {
-    let mut records = Vec::with_capacity(text.len() + 64);
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        let (line, tag) = line.strip_suffix(b"\n").map_or((line, 'P'), |line| (line, 'F'));
-        records.extend_from_slice(format!("{now:.9} {stream} {tag} ").as_bytes());
-        records.extend_from_slice(line);
-        records.push(b'\n');
-    }
-    records
-}
-
 /// At once one record's text at most, as the CRI has it.
 const PIECE: usize = 16 << 10;
 
-fn copy(fifo: &Path, mut to: impl Write + Send + 'static, mut log: Option<Log>) -> Result<JoinHandle<io::Result<()>>> {
+fn copy(
+    fifo: &Path,
+    mut to: impl Write + Send + 'static,
+    log: Option<(Log, &'static str)>,
+) -> Result<JoinHandle<io::Result<()>>> {
     let mut from = open(fifo).with_context(|| format!("open {}", fifo.display()))?;
     Ok(tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; PIECE];
@@ -171,8 +145,8 @@ fn copy(fifo: &Path, mut to: impl Write + Send + 'static, mut log: Option<Log>) 
             if read == 0 {
                 return Ok(());
             }
-            if let Some(log) = &mut log {
-                log.write(&buffer[..read])?;
+            if let Some((log, stream)) = &log {
+                log.write(Timestamp::now(), stream, &buffer[..read])?;
             }
             to.write_all(&buffer[..read])?;
             to.flush()?;
@@ -207,13 +181,5 @@ mod tests {
             }
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "they go with their owner");
-    }
-
-    #[test]
-    fn a_piece_of_output_becomes_a_record_for_each_line() {
-        let text = records(Timestamp::UNIX_EPOCH, "stderr", b"one\n\ntw");
-        let time = "1970-01-01T00:00:00.000000000Z";
-        let expected = format!("{time} stderr F one\n{time} stderr F \n{time} stderr P tw\n");
-        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use samara_core::logs::{Stream, parse};
 
 use crate::container::{Container, Shelf};
 use crate::place::Place;
+use crate::supervise::log::rotated;
 
 /// What `samara logs` takes.
 #[derive(Debug, Args)]
@@ -24,7 +25,7 @@ use crate::place::Place;
   samara logs --tail 100 -t web
   samara logs --since 10m web 2>/dev/null      # without what it wrote to standard error
 
-Of a container that was run with --rm nothing is kept. A detached container's log is kept to 5 files of 10 MiB.")]
+Of a container that was run with --rm nothing is kept; of others 5 files of 10 MiB.")]
 pub(crate) struct LogsArgs {
     /// Name or id
     container: String,
@@ -67,6 +68,16 @@ pub(crate) fn main(args: LogsArgs) -> Result<ExitCode> {
     }
 }
 
+/// What it writes from now on, until it has ended.
+pub(super) fn follow(container: &Container) -> Result<()> {
+    let wanted = Wanted { since: None, until: None, timestamps: false };
+    let mut out = Out { wanted, at_line_start: true };
+    match show(container, Some(0), true, &mut out) {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        done => done,
+    }
+}
+
 fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out) -> Result<()> {
     let path = container.log();
     // What is there now, oldest first; then what comes.
@@ -84,7 +95,7 @@ fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out)
             }
         }
     };
-    for rotated in rotated(&path)? {
+    for rotated in rotated(&path).with_context(|| format!("read {}", path.display()))? {
         let file = File::open(&rotated).with_context(|| format!("open {}", rotated.display()))?;
         let zipped = rotated.extension().is_some_and(|extension| extension == "gz");
         let reader: Box<dyn Read> = if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
@@ -160,25 +171,6 @@ impl Current {
     fn was_rotated(&self, path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|newest| newest.ino() != self.inode)
     }
-}
-
-/// Older files of the log, oldest first: their names end with a time.
-fn rotated(path: &Path) -> Result<Vec<PathBuf>> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return Ok(Vec::new());
-    };
-    let prefix = format!("{name}.");
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
-        let entry = entry?;
-        let is_rotated =
-            entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix) && !name.ends_with(".tmp"));
-        if is_rotated {
-            found.push(entry.path());
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Which records are shown, and how.

@@ -3,6 +3,7 @@
 
 mod containers;
 mod detached;
+mod hands_on;
 mod images;
 mod kube;
 mod machine;

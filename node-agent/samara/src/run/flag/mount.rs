@@ -21,10 +21,12 @@ pub(crate) struct Mount {
 pub(crate) enum Source {
     /// On this machine.
     Host(PathBuf),
+    /// The same, a directory, which is made if it is missing.
+    Made(PathBuf),
     /// A named volume, made at its first use.
     Volume(String),
     /// In memory.
-    Memory { size: Option<i64> },
+    Memory { size: Option<i64>, mode: Option<u32> },
 }
 
 impl Mount {
@@ -39,6 +41,7 @@ impl Mount {
                 let found = fs::metadata(path).map(drop);
                 found.with_context(|| format!("show {} to the guest; `mkdir -p {0}` makes it", path.display()))
             }
+            Source::Made(path) => fs::create_dir_all(path).with_context(|| format!("make {}", path.display())),
             Source::Memory { .. } => Ok(()),
         }
     }
@@ -60,9 +63,30 @@ pub(crate) fn volume(text: &str) -> Result<Mount> {
     Ok(Mount { source, target: absolute(target).with_context(|| format!("--volume {text}"))?, read_only })
 }
 
-/// `type=bind|volume|tmpfs,source=...,target=...[,readonly][,tmpfs-size=...]`, with docker's other names for them.
+/// `GUEST[:OPTION,...]`: docker's `--tmpfs`.
+pub(crate) fn tmpfs(text: &str) -> Result<Mount> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    let (mut size, mut mode, mut read_only) = (None, None, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some(("size", value)) => size = Some(super::memory::parse(value)?),
+            Some(("mode", value)) => mode = Some(octal(value).with_context(|| format!("--tmpfs {text}"))?),
+            None if option == "ro" => read_only = true,
+            None if option == "rw" => read_only = false,
+            // It always is.
+            None if ["nosuid", "nodev", "noexec"].contains(&option) => {}
+            _ => bail!("--tmpfs {text}: {option:?} is not an option; there are size, mode, ro and rw"),
+        }
+    }
+    let target = absolute(target).with_context(|| format!("--tmpfs {text}"))?;
+    Ok(Mount { source: Source::Memory { size, mode }, target, read_only })
+}
+
+/// `type=bind|volume|tmpfs,source=...,target=...` and options, by docker's names. What is always so may be said; what is
+/// not to be had here is refused by name.
 pub(crate) fn mount(text: &str) -> Result<Mount> {
-    let (mut kind, mut source, mut target, mut read_only, mut size) = (None, None, None, false, None);
+    let (mut kind, mut source, mut target, mut read_only) = (None, None, None, false);
+    let (mut size, mut mode, mut make) = (None, None, false);
     for option in text.split(',') {
         let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
         match (key, value) {
@@ -72,21 +96,38 @@ pub(crate) fn mount(text: &str) -> Result<Mount> {
             ("readonly" | "ro", None | Some("true" | "1")) => read_only = true,
             ("readonly" | "ro", Some("false" | "0")) => read_only = false,
             ("tmpfs-size", Some(value)) => size = Some(super::memory::parse(value)?),
+            ("tmpfs-mode", Some(value)) => mode = Some(octal(value).with_context(|| format!("--mount {text}"))?),
+            ("bind-create-src" | "create-src", None | Some("true" | "1")) => make = true,
+            // So it is: nothing that is mounted later comes through, what is in an image stays there, caches are one.
+            ("bind-propagation", Some("private" | "rprivate")) => {}
+            ("volume-nocopy", None | Some("true" | "1")) => {}
+            ("volume-driver", Some("local")) => {}
+            ("consistency", Some("consistent" | "cached" | "delegated" | "default")) => {}
+            ("bind-recursive", Some("enabled" | "writable")) | ("bind-nonrecursive", Some("false" | "0")) => {}
+            (
+                "bind-propagation" | "bind-recursive" | "bind-nonrecursive" | "volume-nocopy" | "volume-driver"
+                | "volume-opt" | "volume-label" | "volume-subpath" | "consistency",
+                _,
+            ) => bail!("--mount {text}: {option:?} cannot be had here"),
             _ => bail!(
-                "--mount {text}: {option:?} is not an option; there are type, source, target, readonly and tmpfs-size"
+                "--mount {text}: {option:?} is not an option; there are type, source, target, readonly, tmpfs-size, \
+                 tmpfs-mode and bind-create-src"
             ),
         }
     }
     let target = target.with_context(|| format!("--mount {text}: target=... is missing"))?;
     let needed = || source.filter(|source| !source.is_empty());
     let source = match kind.unwrap_or("volume") {
-        "bind" => Source::Host(needed().with_context(|| format!("--mount {text}: source=... is missing"))?.into()),
+        "bind" => {
+            let path = needed().with_context(|| format!("--mount {text}: source=... is missing"))?;
+            if make { Source::Made(path.into()) } else { Source::Host(path.into()) }
+        }
         "volume" => {
             let name = needed().with_context(|| format!("--mount {text}: source=NAME is missing"))?;
             check_name(name).with_context(|| format!("--mount {text}"))?;
             Source::Volume(name.into())
         }
-        "tmpfs" if source.is_none() => Source::Memory { size },
+        "tmpfs" if source.is_none() => Source::Memory { size, mode },
         "tmpfs" => bail!("--mount {text}: a tmpfs has no source"),
         other => bail!("--mount {text}: type={other} is not one of bind, volume and tmpfs"),
     };
@@ -99,6 +140,14 @@ fn source_of(text: &str) -> Result<Source> {
     }
     check_name(text)?;
     Ok(Source::Volume(text.into()))
+}
+
+/// `1777`.
+fn octal(text: &str) -> Result<u32> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => bail!("{text:?} is not a mode such as 1777"),
+    }
 }
 
 fn absolute(target: &str) -> Result<PathBuf> {
@@ -136,9 +185,24 @@ mod tests {
         }
     }
 
+    fn memory(size: Option<i64>) -> Mount {
+        Mount { source: Source::Memory { size, mode: None }, target: "/t".into(), read_only: false }
+    }
+
+    #[test]
+    fn a_tmpfs_has_a_size_and_a_mode() {
+        assert_eq!(tmpfs("/t").unwrap(), memory(None));
+        assert_eq!(tmpfs("/t:size=1m,rw,nosuid").unwrap(), memory(Some(1 << 20)));
+        let mode = Mount { source: Source::Memory { size: None, mode: Some(0o700) }, read_only: true, ..memory(None) };
+        assert_eq!(tmpfs("/t:mode=700,ro").unwrap(), mode);
+        for bad in ["", "t", "/t:exec", "/t:size=x", "/t:mode=8"] {
+            assert!(tmpfs(bad).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn a_mount_has_options() {
-        let memory = |size| Mount { source: Source::Memory { size }, target: "/t".into(), read_only: false };
+        let made = |path: &str| Mount { source: Source::Made(path.into()), ..host(path, "/b", false) };
         for (text, expected) in [
             ("type=bind,source=/a,target=/b", host("/a", "/b", false)),
             ("type=bind,src=/a,dst=/b,readonly", host("/a", "/b", true)),
@@ -146,6 +210,12 @@ mod tests {
             ("source=data,target=/b", named("data", "/b")),
             ("type=tmpfs,target=/t", memory(None)),
             ("type=tmpfs,target=/t,tmpfs-size=1m", memory(Some(1 << 20))),
+            (
+                "type=tmpfs,target=/t,tmpfs-mode=1770",
+                Mount { source: Source::Memory { size: None, mode: Some(0o1770) }, ..memory(None) },
+            ),
+            ("type=bind,source=/a,target=/b,bind-create-src,bind-propagation=rprivate", made("/a")),
+            ("source=data,target=/b,volume-nocopy,volume-driver=local,consistency=cached", named("data", "/b")),
         ] {
             assert_eq!(mount(text).unwrap(), expected, "{text}");
         }
@@ -158,6 +228,9 @@ mod tests {
             ("type=npipe,target=/b", "bind, volume and tmpfs"),
             ("type=bind,source=/a,target=b", "must begin with /"),
             ("type=bind,colour=red,target=/b", "\"colour=red\""),
+            ("type=bind,source=/a,target=/b,bind-propagation=shared", "\"bind-propagation=shared\" cannot be had"),
+            ("type=volume,source=a,target=/b,volume-opt=type=nfs", "cannot be had here"),
+            ("type=tmpfs,target=/t,tmpfs-mode=9", "is not a mode"),
         ] {
             let error = format!("{:#}", mount(bad).unwrap_err());
             assert!(error.contains(says), "{bad}: {error}");
