@@ -91,7 +91,7 @@ fn source_towards(to: IpAddr) -> Option<SocketAddr> {
     guests.then(|| SocketAddr::new(to, 0))
 }
 
-/// Connects as [`source_towards`] says.
+/// Connects as `source_towards` says.
 pub async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if let Some(from) = source_towards(to.ip()) {

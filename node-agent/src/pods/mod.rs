@@ -1,4 +1,4 @@
-//! Pods: watched (in the API server, and in manifests on this node's disk: [`sources`]), dispatched to one worker each, and carried through their lives.
+//! Pods: watched (in the API server, and in manifests on this node's disk: `sources`), dispatched to one worker each, and carried through their lives.
 //!
 //! ```text
 //!  watch ──Change──▶ dispatch ──Wish (newest wins)──▶ worker ──▶ compute (samara_core) ──▶ effects
