@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node;
-use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::runtime::watcher;
 use samara_core::node::NodeImage;
 use tokio::sync::watch;
 
 use super::{NodeConfig, NodeError, addresses, host};
+
+/// Between tries that failed, doubled each time. Not longer: until we see that the control plane took us for dead, we do
+/// not say that we live.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
 
 /// Our Node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -117,8 +123,12 @@ impl OwnNode {
 pub(super) async fn watch(node: &OwnNode, nodes: &kube::Api<Node>) {
     // The Node authorizer grants this selector and nothing wider.
     let only_us = watcher::Config::default().fields(&format!("metadata.name={}", node.name()));
-    let mut events = pin!(watcher(nodes.clone(), only_us).default_backoff());
+    let mut events = pin!(watcher(nodes.clone(), only_us));
+    let mut delay = FIRST_RETRY;
     while let Some(event) = events.next().await {
+        if event.is_ok() {
+            delay = FIRST_RETRY;
+        }
         match event {
             Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => node.observe(Arc::new(object)),
             Ok(watcher::Event::Delete(_)) => {
@@ -128,7 +138,11 @@ pub(super) async fn watch(node: &OwnNode, nodes: &kube::Api<Node>) {
                 );
             }
             Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
-            Err(error) => tracing::warn!(%error, "watching our Node object"),
+            Err(error) => {
+                tracing::warn!(%error, "watching our Node object");
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(LAST_RETRY);
+            }
         }
     }
 }

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use axum::body::Bytes;
 use http::StatusCode;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::ListParams;
 use samara_images::{ImageConfig, RootfsBuilder};
 use samara_tests::crooked::{Answer, Crooked};
 use samara_tests::manifest::PodSpec;
@@ -150,10 +151,16 @@ async fn a_registry_that_answers_401_404_or_500_is_told_apart(scene: &Scene) -> 
         registry.answer("bad/manifests/v1", Answer::Status(status));
         run(scene, &registry.image("bad")).await?;
         refused(scene, &PULL, &[&registry.image("bad")]).await?;
-        let failed = scene.event("bad", "Failed").await?.to_lowercase();
-        ensure!(words.iter().any(|word| failed.contains(word)), "{status}: {failed}");
+        let uid = scene.api::<Pod>().get("bad").await?.metadata.uid.unwrap_or_default();
+        let of_this_pod = ListParams::default().fields(&format!("involvedObject.uid={uid},reason=Failed"));
+        until(format!("an event says {status}"), PATIENCE, async || {
+            let events = scene.api::<Event>().list(&of_this_pod).await?.items;
+            let told: Vec<_> = events.into_iter().filter_map(|event| Some(event.message?.to_lowercase())).collect();
+            let said = told.iter().any(|message| words.iter().any(|word| message.contains(word)));
+            Ok(Seen::when(said, format!("only {told:?}")))
+        })
+        .await?;
         scene.delete::<Pod>("bad").await?;
-        scene.kubectl(&["delete", "events", "--all"]).await?;
     }
     Ok(())
 }
