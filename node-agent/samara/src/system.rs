@@ -76,7 +76,7 @@ pub(crate) fn main(system: System) -> Result<ExitCode> {
 
 fn df(args: DfArgs) -> Result<ExitCode> {
     let place = args.place.absolute()?;
-    let containers = Shelf::of(&place).list()?;
+    let containers = Shelf::of(&place).all()?;
     let used = used_images(&containers);
     let images = store::open(&place)?.list()?;
     let up = containers.iter().filter(|container| container.status().is_ok_and(|status| status.is_up())).count();

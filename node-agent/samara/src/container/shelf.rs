@@ -39,6 +39,8 @@ pub(crate) struct Member {
     /// Directory of its front.
     pub(crate) front: PathBuf,
     pub(crate) log: PathBuf,
+    /// It has ended, and its node will start it again.
+    pub(crate) restarts: bool,
 }
 
 impl Shelf {
@@ -264,6 +266,9 @@ impl Container {
     /// What it is doing.
     pub(crate) fn status(&self) -> Result<Status> {
         let state = self.state()?;
+        if self.member.as_ref().is_some_and(|member| member.restarts) {
+            return Ok(Status::Restarting { ended: state.ended });
+        }
         let supervised = state.supervisor.is_some_and(|supervisor| supervisor.open().is_some());
         let exit = self.bundle().exit_record().context("read exit.json")?;
         Ok(Status::of(&state, supervised, self.pid()?.is_some(), exit.map(|exit| ended(&exit))))

@@ -45,6 +45,11 @@ fn a_pod_is_played_looked_at_and_taken_down() {
     assert!(twice.err.contains("--replace"), "{twice:?}");
     let refused = machine.samara(&["stop", "web-env"]);
     assert!(refused.code == 1 && refused.err.contains("samara kube down"), "{refused:?}");
+    machine.good(&["kill", "web-env"]);
+    machine.until("its node starts it again", || {
+        let again = &machine.json(&["inspect", "web-env"])[0]["state"];
+        again["status"] == "running" && again["restarts"] == 1
+    });
     machine.good(&["kube", "play", "--replace", &file]);
     assert_eq!(machine.good(&["kube", "down", &file]), "web\n");
     assert_eq!(machine.status("web-env"), "gone");
@@ -185,6 +190,7 @@ fn a_wasi_http_pod_answers_at_its_host_port_and_is_ready_by_its_probe() {
     }]);
     let file = manifest(&machine, "web.yaml", &[pod("web", container)]);
     machine.good(&["kube", "play", &file]);
+    assert_eq!(machine.good(&["port", "web-http", "8080"]), format!("127.0.0.1:{port}\n"));
     machine.until("it answers", || get(port).is_some_and(|answer| answer.contains("200")));
     machine.until("the probe finds it ready", || {
         let status = machine.files("run/kube/status").into_iter().find(|name| name.ends_with(".json")).unwrap();
