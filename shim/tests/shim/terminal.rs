@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use samara_shim_client::Standard;
+use samara_shim_client::output::{LogProgram, OutputUri, ReadyBy};
 
 use crate::bundle::Container;
 use crate::guests;
@@ -113,11 +114,11 @@ async fn a_logging_program_hears_both_outputs_and_what_a_terminal_shows() {
     let node = Node::start().await;
     for (terminal, stream, expected) in [(false, 1, "one\n"), (false, 2, "one\n"), (true, 1, "one\r\n")] {
         let container = node.container(&guests::say(stream, "one\n", 0));
-        let (program, log) = (container.dir.join("logger"), container.dir.join("said"));
-        let script = "#!/bin/sh\nexec 5>&-\n{ cat <&3; cat <&4; } > \"$2.new\"\nmv \"$2.new\" \"$2\"\n";
-        fs::write(&program, script).expect("script");
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
-        let uri = format!("binary://{}?to={}", program.display(), log.display());
+        let log = container.dir.join("said");
+        let script = r#"exec 5>&-; { cat <&3; cat <&4; } > "$1.new"; mv "$1.new" "$1""#;
+        let args = [("-c".into(), script.into()), ("to".into(), log.display().to_string())];
+        let program = LogProgram { path: "/bin/sh".into(), args: args.into(), ready: ReadyBy::Closing };
+        let uri = OutputUri::Binary(program).to_string();
         let mut request = container.request();
         (request.standard.stdout, request.standard.stderr) = (uri.clone(), uri);
         request.standard.terminal = terminal;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Stdio;
 
+use samara_shim_client::output::{LogProgram, OutputUri, ReadyBy};
+
 use crate::daemon::{Daemon, until};
 
 #[test]
@@ -74,13 +76,12 @@ fn a_guest_past_its_memory_is_ended_and_told_as_out_of_memory() {
 
 #[test]
 fn a_logging_program_of_containerds_gets_all_of_the_output() {
-    use std::os::unix::fs::PermissionsExt as _;
     let daemon = Daemon::start();
-    let (program, log) = (daemon.home().join("logger"), daemon.home().join("said"));
-    let script = "#!/bin/sh\nexec 5>&-\n{ echo \"$CONTAINER_NAMESPACE $CONTAINER_ID\"; cat <&3; } > \"$2.new\"\nmv \"$2.new\" \"$2\"\n";
-    fs::write(&program, script).expect("script");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("mode");
-    let uri = format!("binary://{}?to={}", program.display(), log.display());
+    let log = daemon.home().join("said");
+    let names = r#"exec 5>&-; { echo "$CONTAINER_NAMESPACE $CONTAINER_ID"; cat <&3; } > "$1.new"; mv "$1.new" "$1""#;
+    let args = [("-c".into(), names.into()), ("to".into(), log.display().to_string())];
+    let program = LogProgram { path: "/bin/sh".into(), args: args.into(), ready: ReadyBy::Closing };
+    let uri = OutputUri::Binary(program).to_string();
     daemon.run(&["--rm", "--log-uri", &uri], "c1", &["/bin/echo", "to the program"]);
     until("written", || log.exists());
     let said = fs::read_to_string(&log).expect("log");

@@ -140,18 +140,16 @@ mod tests {
         Named { id: "c1/e1".into(), title: "x".into(), namespace: "ns".into() }
     }
 
+    /// Not a file of our own: one that was just written may be open for writing in a child that another test forks.
     fn shell(dir: &Path, script: &str, ready: ReadyBy) -> LogProgram {
-        use std::os::unix::fs::PermissionsExt as _;
-        let path = dir.join("logger");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("script");
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("mode");
-        LogProgram { path, args: vec![("to".into(), dir.join("log").display().to_string())], ready }
+        let args = [("-c".into(), script.into()), ("to".into(), dir.join("log").display().to_string())];
+        LogProgram { path: "/bin/sh".into(), args: args.into(), ready }
     }
 
     #[tokio::test]
     async fn a_program_gets_both_outputs_its_arguments_and_two_variables() {
         let dir = tempfile::tempdir().expect("directory");
-        let script = r#"exec 5>&-; { echo "$1 $CONTAINER_ID $CONTAINER_NAMESPACE"; cat <&3; cat <&4; } > "$2""#;
+        let script = r#"exec 5>&-; { echo "$0 $CONTAINER_ID $CONTAINER_NAMESPACE"; cat <&3; cat <&4; } > "$1""#;
         let (logger, outputs) = Logger::start(&shell(dir.path(), script, ReadyBy::Closing), &named()).expect("started");
         logger.until_ready().await.expect("ready");
         rustix::io::write(&outputs.stderr, b"err\n").expect("written");
