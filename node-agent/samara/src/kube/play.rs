@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::home::{Home, Name, Play, name_of, read};
 use super::plan::{Plan, plan};
 use super::verdict::{Verdict, together, verdict};
-use super::{down, node};
+use super::{down, member, node};
 use crate::format::print;
 use crate::image::{build, store};
 use crate::place::{Place, must_be_root};
 use crate::run::Pull;
 use crate::supervise::Signals;
+use crate::verbs::logs;
 
 /// What `samara kube play` takes.
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(crate) struct PlayArgs {
     /// End what was played of these pods before
     #[arg(long)]
     replace: bool,
-    /// Wait until the pods are over, remove them, and end with the first exit code that is not 0
+    /// Wait until the pods are over, print what they wrote, remove them, and end with the first exit code that is not 0
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -67,6 +68,7 @@ pub(super) fn main(args: PlayArgs) -> Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Ok(Some(code)) => {
+                output(&place, &plan)?;
                 down::take(&place, &home, &plan.names()).await?;
                 Ok(ExitCode::from(code))
             }
@@ -76,6 +78,18 @@ pub(super) fn main(args: PlayArgs) -> Result<ExitCode> {
             }
         }
     })
+}
+
+/// What its containers wrote: with them their logs go.
+fn output(place: &Place, plan: &Plan) -> Result<()> {
+    let names = plan.names();
+    for container in member::all(place)? {
+        let label = |key: &str| container.record.labels.get(key).cloned().unwrap_or_default();
+        if names.contains(&(label("io.kubernetes.pod.namespace"), label("io.kubernetes.pod.name"))) {
+            logs::whole(&container)?;
+        }
+    }
+    Ok(())
 }
 
 /// Fetches what is not here, with bars and with this user's credentials; makes images of files.
@@ -91,7 +105,7 @@ async fn images(place: &Place, plan: &mut Plan) -> Result<()> {
             Some("Never") => Pull::Never,
             Some(_) | None => Pull::Missing,
         };
-        store::present_or_pulled(place, &image, pull).await.with_context(|| format!("image {image}"))?;
+        store::present_or_pulled(place, &image, pull).await?;
     }
     plan.with_images_present(|image| made.iter().find(|(file, _)| file == image).map(|(_, name)| name.clone()));
     Ok(())

@@ -68,6 +68,15 @@ pub(crate) fn main(args: LogsArgs) -> Result<ExitCode> {
     }
 }
 
+/// What it has written.
+pub(crate) fn whole(container: &Container) -> Result<()> {
+    let wanted = Wanted { since: None, until: None, timestamps: false };
+    match show(container, None, false, &mut Out { wanted, at_line_start: true }) {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        done => done,
+    }
+}
+
 /// What it writes from now on, until it has ended.
 pub(super) fn follow(container: &Container) -> Result<()> {
     let wanted = Wanted { since: None, until: None, timestamps: false };

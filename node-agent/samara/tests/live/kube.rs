@@ -69,6 +69,11 @@ fn what_is_waited_for_gives_its_exit_code() {
     let file = manifest(&machine, "jobs.yaml", &[job("one", "0"), job("two", "7")]);
     assert_eq!(machine.samara(&["kube", "play", "--wait", &file]).code, 7);
     assert_eq!(machine.status("two-c"), "gone", "what was waited for is removed");
+    let hello = json!([{ "name": "c", "image": p1("hello") }]);
+    let mut hello = pod("hello", hello);
+    hello["spec"]["restartPolicy"] = "Never".into();
+    let file = manifest(&machine, "hello.yaml", &[hello]);
+    assert_eq!(machine.good(&["kube", "play", "--wait", &file]), "hello from samara\n", "what it wrote is not lost");
     let good = manifest(&machine, "good.yaml", &[job("one", "0")]);
     assert_eq!(machine.samara(&["kube", "play", "--wait", &good]).code, 0);
     assert_eq!(machine.good(&["kube", "play", &good]), "one\n");
