@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use crate::{AgentConfig, Deps, RunError, node, pods, server, starts, systemd};
+use crate::{AgentConfig, Deps, RunError, node, pods, server, systemd, traced_starts};
 
 pub(crate) async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError> {
     let tasks = TaskTracker::new();
     let machine = node::Machine::new(&config.root_dir);
     let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, None).await?;
     node::alone(&node)?;
-    let (pods, shims) = pods::start(&config, &deps, None, &node, starts(&config)?, &tasks)?;
+    let (pods, shims) = pods::start(&config, &deps, None, &node, traced_starts(&config)?, &tasks)?;
     tracing::info!(
         manifests = %config.manifests.as_ref().map_or("none".into(), |manifests| manifests.path.display().to_string()),
         "standing alone, without an API server"

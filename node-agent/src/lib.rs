@@ -98,7 +98,7 @@ async fn join(config: AgentConfig, ours: api::ApiConfig, deps: Deps) -> Result<(
     let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, Some(&api.server)).await?;
 
     // Pods: watch, decide, do, tell.
-    let (pods, _) = pods::start(&config, &deps, Some(&api.client), &node, starts(&config)?, &tasks)?;
+    let (pods, _) = pods::start(&config, &deps, Some(&api.client), &node, traced_starts(&config)?, &tasks)?;
 
     // What the API server asks of us: logs, exec, stats, metrics. Our own certificate until a signed one is there.
     let serving = server::Serving::new(match &config.certificates.serving {
@@ -138,7 +138,7 @@ async fn join(config: AgentConfig, ours: api::ApiConfig, deps: Deps) -> Result<(
     Ok(())
 }
 
-fn starts(config: &AgentConfig) -> Result<starts::Starts, RunError> {
+fn traced_starts(config: &AgentConfig) -> Result<starts::Starts, RunError> {
     match &config.trace_starts {
         Some(path) => {
             starts::Starts::to_file(path).map_err(|source| RunError::TraceStarts { path: path.clone(), source })
