@@ -162,15 +162,14 @@ fn one_who_only_looks_leaves_it_running() {
     let machine = Machine::new();
     machine.good(&["run", "-d", "--name", "spin", &p1("spin-cpu")]);
     let mut child = machine.command(&["attach", "--sig-proxy=false", "spin"]).spawn().unwrap();
-    // It listens for signals from its first moment on; before that the signal ends it as well.
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            machine.until("it is attached", || std::path::Path::new(&format!("/proc/{}", child.id())).exists())
-        });
-    });
     let pid = rustix::process::Pid::from_child(&child);
+    machine.until("it listens for signals", || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+    });
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    child.wait().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(machine.status("spin"), "running");
 }
 
