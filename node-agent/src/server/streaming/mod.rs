@@ -80,9 +80,13 @@ pub(super) async fn attach(
     }
 }
 
-/// SPDY clients post.
-pub(super) async fn only_websocket() -> Response {
-    refuse(StatusCode::BAD_REQUEST, NO_SPDY)
+/// SPDY clients post. So does kubectl when its WebSocket was refused, and shows only the second answer: what is wrong with the
+/// container comes first.
+pub(super) async fn only_websocket(State(parts): State<Arc<Parts>>, Path(path): ContainerPath) -> Response {
+    match target(&parts, &path) {
+        Ok(_) => refuse(StatusCode::BAD_REQUEST, NO_SPDY),
+        Err(refusal) => refusal,
+    }
 }
 
 /// `/portForward`.
@@ -120,9 +124,9 @@ struct Accepted {
     upgrade: WebSocketUpgrade,
 }
 
-/// Everything that can be refused with an HTTP status is refused here.
+/// The container that a path names, if it runs.
 #[expect(clippy::result_large_err, reason = "the error is the answer")]
-fn accept(parts: &Parts, path: &[String], query: &str, upgrade: Upgrade) -> Result<Accepted, Response> {
+fn target(parts: &Parts, path: &[String]) -> Result<(Arc<Pod>, String, Process), Response> {
     let (namespace, name, uid, container) = match path {
         [namespace, name, container] => (namespace, name, None, container),
         [namespace, name, uid, container] => (namespace, name, Some(uid), container),
@@ -135,6 +139,13 @@ fn accept(parts: &Parts, path: &[String], query: &str, upgrade: Upgrade) -> Resu
     let process = parts.workloads.process(&uid, container).filter(|_| has_container(&pod, container));
     let process =
         process.ok_or_else(|| refuse(StatusCode::NOT_FOUND, format!("container not found ({container:?})")))?;
+    Ok((pod, container.clone(), process))
+}
+
+/// Everything that can be refused with an HTTP status is refused here.
+#[expect(clippy::result_large_err, reason = "the error is the answer")]
+fn accept(parts: &Parts, path: &[String], query: &str, upgrade: Upgrade) -> Result<Accepted, Response> {
+    let (pod, container, process) = target(parts, path)?;
     let wanted = query::wanted(query).map_err(|error| refuse(StatusCode::BAD_REQUEST, error))?;
     let mut upgrade = upgrade.map_err(|_rejection| refuse(StatusCode::BAD_REQUEST, NO_SPDY))?;
     let asked: Vec<String> =
@@ -145,7 +156,7 @@ fn accept(parts: &Parts, path: &[String], query: &str, upgrade: Upgrade) -> Resu
         upgrade.set_selected_protocol(http::HeaderValue::from_static(name));
     }
     let upgrade = upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE);
-    Ok(Accepted { pod, container: container.clone(), process, wanted, protocol, upgrade })
+    Ok(Accepted { pod, container, process, wanted, protocol, upgrade })
 }
 
 /// Clients send 32 KiB at a time; base64 makes it more.

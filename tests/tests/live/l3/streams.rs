@@ -5,8 +5,8 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, TerminalSize};
-use samara_tests::manifest::PodSpec;
-use samara_tests::scene::{PATIENCE, Scene};
+use samara_tests::manifest::{PodSpec, container};
+use samara_tests::scene::{PATIENCE, Scene, container_state};
 use samara_tests::wait::{Seen, until};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -19,6 +19,7 @@ tests![
     exec_passes_standard_input_to_its_end,
     exec_passes_megabytes_unharmed,
     exec_of_an_unknown_command_says_so,
+    exec_in_a_container_that_does_not_run_says_so,
     exec_gives_a_terminal_and_its_size,
     exec_has_the_containers_environment_and_files,
     attach_shows_what_the_guest_prints,
@@ -68,6 +69,25 @@ async fn exec_passes_megabytes_unharmed(scene: &Scene) -> Result<()> {
     let args = ["-n", scene.namespace(), "exec", "-i", "box", "--", "cat"];
     let output = scene.cluster().kubectl().input(&args, &text).await?;
     ensure!(output == text, "{} bytes came back of {}", output.len(), text.len());
+    Ok(())
+}
+
+async fn exec_in_a_container_that_does_not_run_says_so(scene: &Scene) -> Result<()> {
+    let mut waiting = container("waiting", "hello");
+    waiting["imagePullPolicy"] = json!("Never");
+    waiting["image"] = json!("localhost/is-not-here:v1");
+    let pod = PodSpec::containers([container("toolbox", "toolbox"), waiting]).pod("half");
+    scene.create::<Pod>(pod).await?;
+    scene
+        .pod_until("half", "runs its toolbox", |pod| {
+            container_state(pod, "toolbox").is_some_and(|status| status.started == Some(true))
+        })
+        .await?;
+    let args = ["-n", scene.namespace(), "exec", "half", "-c", "waiting", "--", "true"];
+    let output = scene.cluster().kubectl().command(&args).output().await?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    // kubectl tries SPDY when its WebSocket was refused, and shows the second answer.
+    ensure!(text.contains("container not found (\"waiting\")"), "{text}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Volumes, read by a guest.
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod, Secret};
 use kube::api::{LogParams, Patch, PatchParams};
 use samara_tests::manifest::{PodSpec, container, with};
 use samara_tests::scene::{PATIENCE, Scene, container_state};
@@ -52,8 +52,9 @@ async fn containers_of_a_pod_share_an_empty_dir_and_it_outlives_a_restart(scene:
         )
         .await?;
     scene
-        .pod_until("pair", "has restarted its writer", |pod| {
-            container_state(pod, "writer").is_some_and(|status| status.restart_count == 1)
+        .pod_until("pair", "has restarted its writer and runs its reader", |pod| {
+            let is = |name, what: fn(&ContainerStatus) -> bool| container_state(pod, name).is_some_and(what);
+            is("writer", |status| status.restart_count == 1) && is("reader", |status| status.started == Some(true))
         })
         .await?;
     until("the second run has counted", PATIENCE, async || {
