@@ -1,6 +1,6 @@
 //! `samara system`: what is kept on this machine, and away with what nobody uses.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -77,7 +77,7 @@ pub(crate) fn main(system: System) -> Result<ExitCode> {
 fn df(args: DfArgs) -> Result<ExitCode> {
     let place = args.place.absolute()?;
     let containers = Shelf::of(&place).all()?;
-    let used = used_images(&containers);
+    let used = used_images(&place, &containers)?;
     let images = store::open(&place)?.list()?;
     let up = containers.iter().filter(|container| container.status().is_ok_and(|status| status.is_up())).count();
     let volumes = names(&place.volumes())?;
@@ -125,7 +125,7 @@ fn prune(args: PruneArgs) -> Result<ExitCode> {
     let left = shelf.all()?;
     let store = store::open(&place)?;
     if args.all {
-        let used = used_images(&left);
+        let used = used_images(&place, &left)?;
         for image in store.list()?.iter().filter(|image| !used.contains(image.digest.as_str())) {
             store.remove_image(&image.digest)?;
             print(format!("image {}\n", image.digest))?;
@@ -159,8 +159,11 @@ fn confirm(args: &PruneArgs) -> Result<()> {
     Ok(())
 }
 
-fn used_images(containers: &[Container]) -> HashSet<&str> {
-    containers.iter().filter_map(|container| container.record.image_digest.as_deref()).collect()
+/// Those of containers, and of the pods of a node on this machine.
+fn used_images(place: &Place, containers: &[Container]) -> Result<BTreeSet<String>> {
+    let mut used = samara_agent::pods::images_of_pods(place.run_dir()).map_err(anyhow::Error::msg)?;
+    used.extend(containers.iter().filter_map(|container| container.record.image_digest.clone()));
+    Ok(used)
 }
 
 fn mounted_volumes(containers: &[Container], volumes: &Path) -> Result<HashSet<String>> {

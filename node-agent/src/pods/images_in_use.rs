@@ -6,6 +6,16 @@ use std::path::{Path, PathBuf};
 
 use crate::images::ImageUsers;
 use crate::shims::Record;
+use crate::volumes::Layout;
+
+/// Digests of the images that pods of the agent with this `--run-dir` use, whether it runs or not: for others who want to
+/// remove images. Empty if there never was one.
+///
+/// # Errors
+/// What cannot be read.
+pub fn images_of_pods(run_dir: &Path) -> Result<BTreeSet<String>, String> {
+    Bundles(Layout::bundles_in(run_dir)).images_in_use()
+}
 
 /// The bundles of this node.
 #[derive(Debug)]

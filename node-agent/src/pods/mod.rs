@@ -36,6 +36,7 @@ pub use config::{CredentialsConfig, PodsConfig};
 pub use context::Context;
 pub use dispatch::Evict;
 pub use identity::PodRef;
+pub use images_in_use::images_of_pods;
 pub use statics::Manifests;
 pub use table::{Pods, Running};
 

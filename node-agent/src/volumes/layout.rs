@@ -59,7 +59,12 @@ impl Layout {
 
     /// All bundles.
     pub fn bundles(&self) -> PathBuf {
-        self.run.join("bundles")
+        Self::bundles_in(&self.run)
+    }
+
+    /// All bundles of the agent with this `--run-dir`.
+    pub fn bundles_in(run: &Path) -> PathBuf {
+        run.join("bundles")
     }
 
     /// One pod's.

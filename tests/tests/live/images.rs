@@ -24,7 +24,27 @@ tests![
     a_plugin_shows_the_registry_what_it_got_for_the_pods_own_token,
     a_component_is_refused_by_its_imports_before_it_is_fetched,
     a_pod_runs_from_every_form_that_tools_write,
+    the_command_line_does_not_remove_what_a_pod_runs_from,
 ];
+
+async fn the_command_line_does_not_remove_what_a_pod_runs_from(scene: &Scene) -> Result<()> {
+    let node = scene.node();
+    scene.create::<Pod>(PodSpec::of("toolbox").pod("box")).await?;
+    let status = scene.ready("box").await?.status.and_then(|status| status.container_statuses).unwrap_or_default();
+    let image = status.first().map(|status| status.image_id.clone()).context("no container")?;
+    let digest = image.rsplit_once('@').context("no digest")?.1.to_owned();
+    let samara = |verb: &[&str]| {
+        let mut command = std::process::Command::new(samara_tests::node::samara());
+        command.args(verb).arg("--root-dir").arg(node.root_dir()).arg("--run-dir").arg(node.run_dir());
+        command.output()
+    };
+    let refused = samara(&["rmi", "-f", &digest])?;
+    let text = String::from_utf8_lossy(&refused.stderr);
+    ensure!(!refused.status.success() && text.contains("a pod of this node uses it"), "{text}");
+    let exec = scene.kubectl(&["exec", "box", "--", "echo", "here"]).await?;
+    ensure!(exec == "here\n", "{exec:?}");
+    Ok(())
+}
 
 /// A hello of this image that stays on the node of its own.
 fn hello(node: &Node, image: &str, fields: Value) -> PodSpec {

@@ -1,5 +1,6 @@
 //! `samara rmi`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -31,9 +32,10 @@ pub(crate) struct RmiArgs {
 pub(crate) fn main(args: RmiArgs) -> Result<ExitCode> {
     let place = args.place.absolute()?;
     let (store, shelf) = (store::open(&place)?, Shelf::of(&place));
+    let of_pods = samara_agent::pods::images_of_pods(place.run_dir()).map_err(anyhow::Error::msg)?;
     let mut failed = false;
     for name in &args.images {
-        match remove(&store, &shelf, name, args.force) {
+        match remove(&store, &shelf, &of_pods, name, args.force) {
             Ok(()) => print(format!("{name}\n"))?,
             Err(error) => {
                 eprintln!("samara: {name}: {error:#}");
@@ -45,7 +47,7 @@ pub(crate) fn main(args: RmiArgs) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn remove(store: &ImageStore, shelf: &Shelf, name: &str, force: bool) -> Result<()> {
+fn remove(store: &ImageStore, shelf: &Shelf, of_pods: &BTreeSet<String>, name: &str, force: bool) -> Result<()> {
     let by_digest = name.parse::<Digest>().ok();
     let digest = match &by_digest {
         Some(digest) => store.list()?.into_iter().map(|image| image.digest).find(|found| found == digest),
@@ -57,6 +59,9 @@ fn remove(store: &ImageStore, shelf: &Shelf, name: &str, force: bool) -> Result<
         }
         bail!("it is not here: `samara images` lists what is");
     };
+    if of_pods.contains(digest.as_str()) && (by_digest.is_some() || is_last_name(store, &digest)) {
+        bail!("a pod of this node uses it: `kubectl get pods -A --field-selector spec.nodeName=NODE` lists them");
+    }
     let user = shelf.all()?.into_iter().find(|container| {
         container.record.image_digest.as_deref() == Some(digest.as_str())
             && (force || by_digest.is_some() || is_last_name(store, &digest))
