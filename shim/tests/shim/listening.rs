@@ -1,6 +1,7 @@
 //! When a guest's socket begins to listen, those who drive the shim hear of it.
 
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use samara_shim_client::ShimError;
@@ -10,9 +11,12 @@ use crate::bundle::Container;
 use crate::guests;
 use crate::node::{Node, SOON};
 
-/// A port which was free a moment ago.
+/// Below those that the kernel gives to whoever asks for any, so that nobody takes it before it is used.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("address").port()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 8_000).unwrap_or(0);
+    let mut ports = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed)).take(1_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 fn server(node: &Node, port: u16) -> Container {

@@ -70,7 +70,11 @@ fn remove(store: &ImageStore, shelf: &Shelf, of_pods: &BTreeSet<String>, name: &
         let up = user.status()?.is_up();
         if up || !force {
             let name = &user.record.name;
-            let how = if up { format!("samara rm -f {name}") } else { format!("samara rm {name}") };
+            let how = match (user.must_be_own(), up) {
+                (Err(_), _) => "samara kube down FILE".to_owned(),
+                (Ok(()), true) => format!("samara rm -f {name}"),
+                (Ok(()), false) => format!("samara rm {name}"),
+            };
             bail!("the container {name} is made of it: `{how}` first");
         }
     }

@@ -1,8 +1,9 @@
 //! Pods without a cluster: `kube play` and `kube down`, and a node on a directory of manifests.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
 
@@ -196,6 +197,8 @@ fn a_wasi_http_pod_answers_at_its_host_port_and_is_ready_by_its_probe() {
     let file = manifest(&machine, "web.yaml", &[pod("web", container)]);
     machine.good(&["kube", "play", &file]);
     assert_eq!(machine.good(&["port", "web-http", "8080"]), format!("127.0.0.1:{port}\n"));
+    let kept = machine.samara(&["rmi", machine.good(&["images", "-q"]).trim()]);
+    assert!(kept.err.contains("web-http is made of it: `samara kube down FILE` first"), "{kept:?}");
     machine.until("it answers", || get(port).is_some_and(|answer| answer.contains("200")));
     machine.until("the probe finds it ready", || {
         let status = machine.files("run/kube/status").into_iter().find(|name| name.ends_with(".json")).unwrap();
@@ -208,8 +211,12 @@ fn a_wasi_http_pod_answers_at_its_host_port_and_is_ready_by_its_probe() {
     nothing_is_left(&machine);
 }
 
+/// Below those that the kernel gives to whoever asks for any, so that nobody takes it before it is used.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static TRIED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 8_000).unwrap_or(0);
+    let mut ports = std::iter::repeat_with(|| first + TRIED.fetch_add(1, Ordering::Relaxed)).take(1_000);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
 }
 
 fn get(port: u16) -> Option<String> {

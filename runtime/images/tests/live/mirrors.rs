@@ -37,11 +37,8 @@ fn image(name: &str) -> Reference {
     Reference::parse(name).unwrap()
 }
 
-/// An address at which nobody listens.
-fn nowhere() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
-}
+/// Addresses at which nobody listens, and none of the tests beside this one begins to.
+const NOWHERE: [&str; 2] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
 
 #[tokio::test]
 async fn mirrors_are_asked_in_turn_without_the_users_credentials() {
@@ -50,7 +47,7 @@ async fn mirrors_are_asked_in_turn_without_the_users_credentials() {
     let has = Script::start(move |request| served.answer(request)).await;
     let text = format!(
         "server = '{0}'\n[host.'{0}']\n[host.'http://{1}']\n[host.'http://{2}']\n[host.'http://{2}'.header]\nx-mirror = 'yes'\n",
-        nowhere(),
+        NOWHERE[0],
         lacks.address(),
         has.address()
     );
@@ -84,7 +81,7 @@ async fn a_mirror_that_gives_other_content_is_passed_over() {
 #[tokio::test]
 async fn a_failure_says_what_every_place_said() {
     let lacks = Script::start(|_| Reply::status(404, "no such thing")).await;
-    let (gone, server) = (nowhere(), nowhere());
+    let [gone, server] = NOWHERE;
     let text = format!("server = '{server}'\n[host.'http://{}']\n[host.'{gone}']\n", lacks.address());
     let hosts = Hosts::new("_default", &text);
     let error = hosts.node().puller.pull(&image("registry.test/app:v1"), &[], &()).await;
