@@ -59,8 +59,9 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
     let mut signals = Signals::listen()?;
     let task = Task::of(place, container)?;
     let shim = task.living().await.context("its front does not answer")?;
-    let followed = container.clone();
-    let output = tokio::task::spawn_blocking(move || logs::follow(&followed));
+    // Before anything is passed on: the answer to it is to be seen.
+    let follower = logs::Follower::from_now(container)?;
+    let output = tokio::task::spawn_blocking(move || follower.run());
     let stdin = container.dir().join("stdin");
     let has_input = stdin.exists() && !args.no_stdin;
     let terminal =

@@ -77,13 +77,30 @@ pub(crate) fn whole(container: &Container) -> Result<()> {
     }
 }
 
-/// What it writes from now on, until it has ended.
-pub(super) fn follow(container: &Container) -> Result<()> {
-    let wanted = Wanted { since: None, until: None, timestamps: false };
-    let mut out = Out { wanted, at_line_start: true };
-    match show(container, Some(0), true, &mut out) {
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        done => done,
+/// A place in a container's log: what is written behind it is still to be shown.
+pub(super) struct Follower {
+    container: Container,
+    current: Option<Current>,
+}
+
+impl Follower {
+    /// Behind all that it has written so far.
+    pub(super) fn from_now(container: &Container) -> Result<Self> {
+        let mut current = open_current(&container.log())?;
+        if let Some(current) = &mut current {
+            current.lines(|_shown_by_others| Ok(()))?;
+        }
+        Ok(Self { container: container.clone(), current })
+    }
+
+    /// Shows what it writes until it has ended. Blocks.
+    pub(super) fn run(self) -> Result<()> {
+        let wanted = Wanted { since: None, until: None, timestamps: false };
+        let mut out = Out { wanted, at_line_start: true };
+        match go_on(&self.container, self.current, &mut out) {
+            Err(error) if is_broken_pipe(&error) => Ok(()),
+            done => done,
+        }
     }
 }
 
@@ -118,9 +135,12 @@ fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out)
     for line in last {
         out.line(&line)?;
     }
-    if !follow {
-        return Ok(());
-    }
+    if follow { go_on(container, current, out) } else { Ok(()) }
+}
+
+/// What comes behind what was read, until the container has ended.
+fn go_on(container: &Container, mut current: Option<Current>, out: &mut Out) -> Result<()> {
+    let path = container.log();
     loop {
         // Asked before the file is read, so what was written last is read after that.
         let up = container.dir().exists() && container.status().is_ok_and(|status| status.is_up());
