@@ -31,8 +31,9 @@ impl Moto {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("log");
-        let mut process = Command::new(tool("moto/bin/moto_server"))
-            .args(["-H", "127.0.0.1", "-p", "0"])
+        // Its script names the directory in which it was made.
+        let mut process = Command::new(tool("moto/bin/python3"))
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
             .env_clear()
             .env("HOME", directory.path())
             .env("PATH", "/usr/bin:/bin")
