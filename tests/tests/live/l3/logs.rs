@@ -130,7 +130,11 @@ async fn a_log_is_rotated_and_read_across_its_files(scene: &Scene) -> Result<()>
         .set(json!({ "volumes": [{ "name": "big", "configMap": { "name": "big" } }] }));
     let printer = samara_tests::manifest::with(
         container("printer", "toolbox"),
-        json!({ "command": ["/bin/cat"], "args": ["/big/text"], "volumeMounts": [{ "name": "big", "mountPath": "/big" }] }),
+        // It writes all of it and then waits for input that does not come: the log of one that runs is rotated.
+        json!({
+            "command": ["/bin/cat"], "args": ["/big/text", "-"], "stdin": true,
+            "volumeMounts": [{ "name": "big", "mountPath": "/big" }],
+        }),
     );
     scene.create::<Pod>(spec.and(printer).pod("printer")).await?;
     let pod = scene.pod_until("printer", "has an ID", |pod| pod.uid().is_some()).await?;
@@ -141,11 +145,15 @@ async fn a_log_is_rotated_and_read_across_its_files(scene: &Scene) -> Result<()>
     until("there are rotated files", PATIENCE, async || {
         let names: Vec<_> =
             std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-        Ok(Seen::when(names.len() > 1, format!("{names:?}")))
+        let rotated = names.iter().any(|name| name.to_string_lossy().starts_with("0.log."));
+        Ok(Seen::when(rotated, format!("{names:?}")))
     })
     .await?;
-    let last = scene.kubectl(&["logs", "printer", "-c", "printer", "--tail=1"]).await?;
-    ensure!(last.trim_end().ends_with("8999"), "the last line is {last:?}");
+    until("the last line is told", PATIENCE, async || {
+        let last = scene.kubectl(&["logs", "printer", "-c", "printer", "--tail=1"]).await?;
+        Ok(Seen::when(last.trim_end().ends_with("8999"), last))
+    })
+    .await?;
     let all = std::fs::read_dir(&dir)?.flatten().count();
     ensure!(all <= 3, "{all} files, and 3 were allowed");
     Ok(())
