@@ -14,6 +14,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+/// After a connection that could not be taken: the next try would fail alike.
+const NOT_TAKEN: Duration = Duration::from_millis(100);
+
 /// What is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -106,9 +109,11 @@ async fn serve(listener: TcpListener, to: SocketAddr) {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(pass_on(stream, to))),
-                // Out of files, most likely: those that end free some.
-                Err(_) if !connections.is_empty() => drop(connections.join_next().await),
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                // Out of files, most likely, or the caller went: not one connection's end is to be waited for.
+                Err(error) => {
+                    tracing::warn!(%error, %to, "a connection to a published port is not taken");
+                    tokio::time::sleep(NOT_TAKEN).await;
+                }
             },
             Some(_) = connections.join_next() => {}
         }
