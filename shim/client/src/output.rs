@@ -203,6 +203,19 @@ fn encode(path: &Path) -> String {
     bytes.iter().map(|&byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
+/// CRI log records of a piece of output, each with this time (RFC 3339, to the nanosecond) and stream: a whole line is one `F`, an
+/// unfinished one a `P`.
+pub fn records(time: &str, stream: &str, text: &[u8]) -> Vec<u8> {
+    let mut records = Vec::with_capacity(text.len() + 64);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let (line, tag) = line.strip_suffix(b"\n").map_or((line, 'P'), |line| (line, 'F'));
+        records.extend_from_slice(format!("{time} {stream} {tag} ").as_bytes());
+        records.extend_from_slice(line);
+        records.push(b'\n');
+    }
+    records
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

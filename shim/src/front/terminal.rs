@@ -17,7 +17,7 @@ use super::open::{OpenError, open_log};
 use super::outline::StdioOutline;
 use super::process::{Process, SharedLog};
 use super::watched::{Watched, watch_both};
-use samara_shim_client::output::OutputUri;
+use samara_shim_client::output::{OutputUri, records};
 
 /// Where output goes.
 enum Sink {
@@ -117,7 +117,7 @@ async fn copy_out(master: &Watched, mut sink: Sink) -> io::Result<()> {
             Sink::Fifo(fifo) => fifo.write_all(&text).await?,
             Sink::File(file) => file.write_all(&text)?,
             Sink::Cri(log) => {
-                let records = records(jiff::Timestamp::now(), &text);
+                let records = records(&format!("{:.9}", jiff::Timestamp::now()), "stdout", &text);
                 log.lock().unwrap_or_else(PoisonError::into_inner).write_all(&records)?;
             }
         }
@@ -172,26 +172,14 @@ async fn aside<T: Send + 'static>(call: impl FnOnce() -> io::Result<T> + Send + 
     tokio::task::spawn_blocking(call).await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
 }
 
-/// CRI log records of a piece of output: each line one `F`, an unfinished one `P`.
-fn records(now: jiff::Timestamp, text: &[u8]) -> Vec<u8> {
-    let mut records = Vec::with_capacity(text.len() + 64);
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        let (line, tag) = line.strip_suffix(b"\n").map_or((line, 'P'), |line| (line, 'F'));
-        records.extend_from_slice(format!("{now:.9} stdout {tag} ").as_bytes());
-        records.extend_from_slice(line);
-        records.push(b'\n');
-    }
-    records
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn terminal_output_becomes_records() {
-        let now = "2026-01-02T03:04:05.000000006Z".parse().expect("time");
-        let text = records(now, b"one\r\n\ntw");
+        let now = "2026-01-02T03:04:05.000000006Z";
+        let text = records(now, "stdout", b"one\r\n\ntw");
         let text = String::from_utf8(text).expect("text");
         let time = "2026-01-02T03:04:05.000000006Z";
         assert_eq!(text, format!("{time} stdout F one\r\n{time} stdout F \n{time} stdout P tw\n"));

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use samara_shim_client::output::records;
 
 /// Of a container's log, as the kubelet has it.
 pub(crate) const LOG_SIZE: u64 = 10 << 20;
@@ -43,7 +44,7 @@ impl Log {
         if current.size >= current.most {
             current.rotate(now)?;
         }
-        let records = records(now, stream, text);
+        let records = records(&format!("{now:.9}"), stream, text);
         current.file.write_all(&records)?;
         current.size += records.len() as u64;
         Ok(())
@@ -90,25 +91,13 @@ pub(crate) fn rotated(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// CRI log records of a piece of output: each line one `F`, an unfinished one `P`.
-fn records(now: Timestamp, stream: &str, text: &[u8]) -> Vec<u8> {
-    let mut records = Vec::with_capacity(text.len() + 64);
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        let (line, tag) = line.strip_suffix(b"\n").map_or((line, 'P'), |line| (line, 'F'));
-        records.extend_from_slice(format!("{now:.9} {stream} {tag} ").as_bytes());
-        records.extend_from_slice(line);
-        records.push(b'\n');
-    }
-    records
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_piece_of_output_becomes_a_record_for_each_line() {
-        let text = records(Timestamp::UNIX_EPOCH, "stderr", b"one\n\ntw");
+        let text = records("1970-01-01T00:00:00.000000000Z", "stderr", b"one\n\ntw");
         let time = "1970-01-01T00:00:00.000000000Z";
         let expected = format!("{time} stderr F one\n{time} stderr F \n{time} stderr P tw\n");
         assert_eq!(String::from_utf8(text).unwrap(), expected);
