@@ -59,6 +59,8 @@ pub struct Options {
     pub config: Value,
     /// Flags beyond the harness's own.
     pub flags: Vec<OsString>,
+    /// Its program, if not the one under test as it was built.
+    pub program: Option<PathBuf>,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             whom: For::Everyone,
             config: json!({}),
             flags: Vec::new(),
+            program: None,
         }
     }
 }
@@ -122,7 +125,8 @@ impl Node {
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         let config = dir.join("kubelet.yaml");
         fs::write(&config, serde_yaml_ng::to_string(&kubelet_configuration(cluster, options))?)?;
-        let program = Program::new(format!("the agent of {name}"), samara(), &home.agent_log)
+        let file = options.program.clone().unwrap_or_else(samara);
+        let program = Program::new(format!("the agent of {name}"), file, &home.agent_log)
             .arg("node")
             .args([if options.join == Join::Bootstrap { "--bootstrap-kubeconfig" } else { "--kubeconfig" }])
             .arg(identity(cluster, options)?)

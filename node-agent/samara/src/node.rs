@@ -1,10 +1,11 @@
 //! `samara node`: the agent, with what only this binary can give it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use samara_agent::Deps;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ pub(crate) use samara_agent::args::NodeArgs;
 pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
     install_tls();
     let config = args.into_config()?;
-    let exe = std::env::current_exe().context("find this program's own file")?;
+    let exe = own_exe();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
@@ -46,6 +47,11 @@ pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
         samara_agent::run(config, deps).await?;
         anyhow::Ok(ExitCode::SUCCESS)
     })
+}
+
+/// This program's own file, under a name that stays its own when the file is replaced, also for processes beside this one.
+pub(crate) fn own_exe() -> PathBuf {
+    format!("/proc/{}/exe", std::process::id()).into()
 }
 
 /// Images of containers that `samara run` and `samara kube` made with this root directory.

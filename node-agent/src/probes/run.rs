@@ -1,5 +1,6 @@
 //! The probes of one attempt, until its worker ends them: the hook, then startup, then liveness and readiness side by side.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,10 +14,11 @@ use super::plan::{Begin, Plan};
 use super::{Finding, Subject, hook, try_once};
 use crate::metrics;
 
-/// While a guest is not listening yet it is tried again so soon, doubled each time, and that does not count as a failure:
-/// the first try that counts comes when it listens, or when a whole period has passed.
-const EAGER_FIRST: Duration = Duration::from_millis(2);
-const EAGER_LAST: Duration = Duration::from_millis(50);
+/// While nothing listens where a probe asks, it is tried again when the front says that the guest has begun to listen, and
+/// else so soon, doubled each time. That does not count as a failure: the first try that counts comes when something
+/// listens, or when a whole period has passed.
+const EAGER_FIRST: Duration = Duration::from_millis(10);
+const EAGER_LAST: Duration = Duration::from_millis(160);
 
 /// Tells what it finds, for as long as it is polled.
 pub async fn run(subject: Subject, plan: Plan, tell: impl Fn(Finding) + Send + Sync) {
@@ -109,9 +111,14 @@ impl<'a> Tries<'a> {
         let patience = self.prober.next(Some(now)).duration_since(now);
         let give_up = tokio::time::Instant::now() + Duration::try_from(patience).unwrap_or_default();
         let mut pause = EAGER_FIRST;
+        // Heard of once: what is asked may be another of its sockets, or another host's.
+        let mut listens = pin!(self.subject.task.listens());
+        let mut has_heard = false;
         while result.refused && tokio::time::Instant::now() + pause < give_up {
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(EAGER_LAST);
+            tokio::select! {
+                () = &mut listens, if !has_heard => has_heard = true,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(EAGER_LAST),
+            }
             result = self.try_once().await;
         }
         result

@@ -69,12 +69,32 @@ impl Front {
             return Ok(connection);
         }
         let config = FrontConfig { exe: self.exe.clone(), dir: self.dir.clone(), env: self.env.clone() };
-        let shim = start_front(&config).await?;
+        let shim = self.of_our_version(start_front(&config).await?).await;
         *connecting += 1;
         info!(front = self.number, "front is ready");
         let connection = Connection { shim, number: *connecting };
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// One that an earlier agent started may run an earlier binary: it becomes ours, and its containers notice nothing. One
+    /// that cannot goes on as it is: what it does, it does by protocols that have versions.
+    async fn of_our_version(&self, shim: Shim) -> Shim {
+        match shim.runs(&self.exe).await {
+            Ok(true) => return shim,
+            Ok(false) => info!(front = self.number, "front runs another binary; upgrading it"),
+            Err(error) => {
+                warn!(front = self.number, %error, "cannot tell which binary the front runs");
+                return shim;
+            }
+        }
+        match shim.upgrade(&self.exe).await {
+            Ok(next) => next,
+            Err(error) => {
+                warn!(front = self.number, error = &error as &dyn std::error::Error, "front keeps its binary");
+                shim
+            }
+        }
     }
 
     /// As [`Front::connect`], however often that fails before it succeeds.

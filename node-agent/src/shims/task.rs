@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use samara_shim_client::bundle::{Bundle, ExitRecord};
 use samara_shim_client::{CreateTask, RootMount, Shim, ShimError, Standard, Status};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::front::{Connection, Front};
 use super::record::Ended;
@@ -112,6 +112,19 @@ impl Task {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Ends when the guest listens on a socket, and never for one of which that is not heard: it has ended, or its front is
+    /// gone. Cancel by dropping.
+    pub async fn listens(&self) {
+        let heard = match self.connect().await {
+            Ok(connection) => connection.shim.listening(&self.id).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = heard {
+            debug!(id = %self.id, error = &error as &dyn std::error::Error, "not heard whether it listens");
+            std::future::pending::<()>().await;
         }
     }
 

@@ -1,7 +1,9 @@
 //! The one call that the task API has no word for: a front becomes another binary while its containers run.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use protobuf::Message as _;
 use protobuf::well_known_types::wrappers::StringValue;
@@ -18,6 +20,15 @@ pub const UPGRADE: &str = "Upgrade";
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Shim {
+    /// Whether the front runs this very file, as the kernel knows it: one of the same name that has replaced it is another.
+    pub async fn runs(&self, exe: &Path) -> io::Result<bool> {
+        let peer = tokio::net::UnixStream::connect(self.socket()).await?.peer_cred()?;
+        // An upgrade keeps the process, and who listens.
+        let pid = peer.pid().ok_or_else(|| io::Error::other("the front's process is not known"))?;
+        let (its, ours) = (fs::metadata(format!("/proc/{pid}/exe"))?, fs::metadata(exe)?);
+        Ok((its.dev(), its.ino()) == (ours.dev(), ours.ino()))
+    }
+
     /// Lets the front become the shim at `exe` and gives a connection to it once it answers. Containers and their output
     /// notice nothing; other connections end, and their calls fail with [`ShimError::Unavailable`].
     ///

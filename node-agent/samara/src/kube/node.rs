@@ -25,7 +25,7 @@ use super::home::{Held, Home};
 use crate::compiler::{Compiler, Imports};
 use crate::container::Shelf;
 use crate::image::store::install_tls;
-use crate::node::used_images;
+use crate::node::{own_exe, used_images};
 use crate::place::Place;
 
 /// `argv[0]` by which the binary knows that it is this node.
@@ -94,7 +94,7 @@ fn live(place: &Place) -> Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     install_tls();
     let config = config(place, &home)?;
-    let exe = std::env::current_exe().context("find this program's own file")?;
+    let exe = own_exe();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let shutdown = CancellationToken::new();
     runtime.block_on(async {

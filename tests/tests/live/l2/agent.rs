@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,7 +12,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 use samara_tests::load::{Load, Way};
 use samara_tests::manifest::{PodSpec, service};
-use samara_tests::node::{For, Node, Options};
+use samara_tests::node::{For, Node, Options, samara};
 use samara_tests::scene::{PATIENCE, Scene, container_state, describe};
 use samara_tests::site::cgroup;
 use samara_tests::site::process::ProcessId;
@@ -22,6 +24,7 @@ use crate::trial::tests;
 
 tests![
     sigkill_of_the_agent_disturbs_no_pod_and_the_next_one_adopts_all,
+    an_agent_of_another_binary_upgrades_the_fronts_and_no_pod_notices,
     a_pod_that_ended_while_there_was_no_agent_is_reported_with_its_own_exit_code,
     a_pod_deleted_while_there_was_no_agent_is_ended_by_the_next_one,
     sigkill_of_the_front_disturbs_no_pod,
@@ -93,6 +96,51 @@ async fn sigkill_of_the_agent_disturbs_no_pod_and_the_next_one_adopts_all(scene:
         node.ready(scene.cluster()).await.map(drop)
     })
     .await
+}
+
+async fn an_agent_of_another_binary_upgrades_the_fronts_and_no_pod_notices(scene: &Scene) -> Result<()> {
+    let dir = scene.cluster().site().data_dir().join("upgraded");
+    fs::create_dir_all(&dir)?;
+    let (installed, earlier) = (dir.join("samara"), dir.join("samara-earlier"));
+    fs::copy(samara(), &earlier)?;
+    symlink(&earlier, &installed)?;
+    let options = Options { whom: For::OneTest, program: Some(installed.clone()), ..Options::new("upgraded") };
+    let node = Node::start(scene.cluster(), &options).await?;
+    node.ready(scene.cluster()).await?;
+    undisturbed(scene, &node, async |load| {
+        let fronts = processes(scene, &node, " front ");
+        ensure!(!fronts.is_empty() && fronts.iter().all(|front| runs(front, &earlier)), "{fronts:?}");
+        node.kill_agent()?;
+        fs::remove_file(&installed)?;
+        symlink(samara(), &installed)?;
+        // As a package manager leaves it: nothing has the old file's name any more.
+        fs::remove_file(&earlier)?;
+        load.more(50).await?;
+        node.start_agent(scene.cluster())?;
+        node.ready(scene.cluster()).await?;
+        until("the same processes run the new binary", PATIENCE, async || {
+            let old: Vec<_> = fronts.iter().filter(|front| front.is_running() && !runs(front, &installed)).collect();
+            Ok(Seen::when(old.is_empty(), format!("{old:?}")))
+        })
+        .await?;
+        ensure!(fronts.iter().any(|front| front.is_running()), "fronts were replaced instead of upgraded");
+        Ok(())
+    })
+    .await?;
+    // Old and new containers are both heard.
+    for name in ["deploy/web", "pod/later"] {
+        scene.kubectl(&["logs", name]).await?;
+    }
+    let said = scene.kubectl(&["exec", "later", "--", "echo", "alive"]).await?;
+    ensure!(said == "alive\n", "{said:?}");
+    scene.delete::<Deployment>("web").await
+}
+
+/// Whether the process was made from this file.
+fn runs(process: &ProcessId, file: &Path) -> bool {
+    let its = fs::metadata(format!("/proc/{}/exe", process.pid));
+    let file = fs::metadata(file);
+    matches!((its, file), (Ok(its), Ok(file)) if (its.dev(), its.ino()) == (file.dev(), file.ino()))
 }
 
 async fn a_pod_that_ended_while_there_was_no_agent_is_reported_with_its_own_exit_code(scene: &Scene) -> Result<()> {
