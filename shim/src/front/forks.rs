@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::sync::{oneshot, watch};
 
+use super::living::{Before, Found, Living};
 use super::orphan;
 use super::process::Process;
 use super::watched::{Watched, watch_both};
@@ -73,53 +74,24 @@ pub(crate) struct Order {
     pub(crate) files: Vec<OwnedFd>,
 }
 
-/// A zygote that was started or found.
-#[derive(Debug)]
-pub(crate) struct Living {
-    connection: OwnedFd,
-    /// Ours to reap, if we started it.
-    child: Option<std::process::Child>,
-}
-
-impl Living {
-    /// Finds the zygote of a dead predecessor, or starts one. To be called before there is a second thread.
-    pub(crate) fn find_or_start(socket: &Path) -> io::Result<Self> {
-        match crate::zygote::connect(socket) {
-            Ok(connection) => Ok(Self { connection, child: None }),
-            Err(_none) => Self::start(socket),
-        }
-    }
-
-    /// Whether it was there before, with processes of a predecessor.
-    pub(crate) fn is_found(&self) -> bool {
-        self.child.is_none()
-    }
-
-    /// Starts one, in the place of any other: that one ends with its last container.
-    pub(crate) fn start(socket: &Path) -> io::Result<Self> {
-        let listen = crate::zygote::listen(socket)?;
-        let child = crate::zygote::start(Path::new(super::SELF), listen)?;
-        Ok(Self { connection: crate::zygote::connect(socket)?, child: Some(child) })
-    }
-}
-
 impl Forks {
     /// `children` are processes that a predecessor left to the living zygote, or to nobody.
     pub(crate) fn run(socket: &Path, living: Living, children: Vec<Arc<Process>>) -> io::Result<Self> {
         let by_pid = |process: Arc<Process>| Some((process.phase().pid()?, process));
-        let found = living.is_found();
+        let Living { connection: file, child, before } = living;
         let (connection, _) = watch::channel(None);
         let state = State { children: children.into_iter().filter_map(by_pid).collect(), ..State::default() };
         let inner = Inner { socket: socket.into(), connection, state: Mutex::new(state), next: AtomicU64::new(1) };
         let forks = Self(Arc::new(inner));
-        if found {
-            forks.watch_adopted();
-        } else {
-            forks.orphan_all(Duration::ZERO);
+        match before {
+            Before::Same => forks.watch_adopted(),
+            // It writes their records.
+            Before::Another => forks.orphan_all(TOLD_WITHIN),
+            Before::None => forks.orphan_all(Duration::ZERO),
         }
         let reader = forks.clone();
-        let file = watch_both(living.connection)?;
-        tokio::spawn(async move { reader.hear(file, living.child).await });
+        let file = watch_both(file)?;
+        tokio::spawn(async move { reader.hear(file, child).await });
         Ok(forks)
     }
 
@@ -243,16 +215,20 @@ impl Forks {
 
     /// After a lost connection: the same zygote once more, or another.
     async fn reconnect(&self, child: Option<std::process::Child>) -> (Arc<Watched>, Option<std::process::Child>) {
-        if let Some(connection) = crate::zygote::connect(&self.0.socket).and_then(watch_both).ok().map(Arc::new) {
-            return (connection, child);
+        let socket = self.0.socket.clone();
+        let found = tokio::task::spawn_blocking(move || Living::find(&socket)).await;
+        if let Ok(Found::Ours(connection)) = found
+            && let Ok(connection) = watch_both(connection)
+        {
+            return (Arc::new(connection), child);
         }
-        if let Some(mut child) = child {
-            // It closed its files: it is ending now.
-            let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+        if let Some(child) = child {
+            // It closed its files: it is ending now, and its processes become ours when it has.
+            orphan::ended_within(&child, REPLACED_WITHIN).await;
         }
         self.orphan_all(Duration::ZERO);
         loop {
-            let started = Living::start(&self.0.socket);
+            let started = Living::start(&self.0.socket, Before::None);
             match started.and_then(|living| Ok((Arc::new(watch_both(living.connection)?), living.child))) {
                 Ok(there) => return there,
                 Err(error) => tracing::error!(%error, "start a zygote"),

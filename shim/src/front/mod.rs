@@ -24,6 +24,7 @@ mod hooks;
 mod hostfile;
 mod link;
 mod listening;
+mod living;
 mod log;
 mod logs;
 mod open;

@@ -93,6 +93,18 @@ pub(crate) fn reap_others(children: Vec<i32>, processes: &[Arc<Process>]) {
     }
 }
 
+/// Waits for a child that is ending, and reaps it. One that does not end is reaped by nobody.
+pub(crate) async fn ended_within(child: &std::process::Child, patience: Duration) {
+    match pidfd_open(Pid::from_child(child), PidfdFlags::empty()) {
+        Ok(pidfd) => {
+            if tokio::time::timeout(patience, until_end(pidfd)).await.is_err() {
+                tracing::warn!(pid = child.id(), "a child that does not end");
+            }
+        }
+        Err(error) => tracing::warn!(pid = child.id(), %error, "a child that nobody will reap"),
+    }
+}
+
 pub(crate) struct Outcome {
     code: u32,
     /// By SIGKILL, which is also the kernel's way to end it for want of memory.

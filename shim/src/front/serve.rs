@@ -17,7 +17,8 @@ use ttrpc::asynchronous::transport::Listener;
 use super::args::Publish;
 use super::code::{Codes, DEFAULT_CODE_DIR};
 use super::events::Events;
-use super::forks::{Forks, Living};
+use super::forks::Forks;
+use super::living::{Before, Living};
 use super::outline::{Host, Master};
 use super::sandbox::Sandboxes;
 use super::service::Service;
@@ -92,7 +93,8 @@ fn serve_in(
     // Nobody else would reap the zygote of the front that this process was.
     let before =
         if inherited { orphan::children().map_err(io_error("read children of", &place.dir))? } else { Vec::new() };
-    let living = if inherited { Living::start(&place.zygote()) } else { Living::find_or_start(&place.zygote()) };
+    let zygote = place.zygote();
+    let living = if inherited { Living::start(&zygote, Before::Another) } else { Living::find_or_start(&zygote) };
     let living = living.map_err(ServeError::Zygote)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Runtime)?;
     runtime.block_on(run(place, living, publish, held, before, answer))

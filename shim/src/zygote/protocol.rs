@@ -184,6 +184,16 @@ pub fn receive_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Reply>> {
     }
 }
 
+/// The zygote's next message if it brings no file, which stays to be received.
+pub fn peek_reply(socket: BorrowedFd<'_>) -> io::Result<Option<Reply>> {
+    // One byte more, so that a longer one is seen to be longer.
+    let mut bytes = [0; SIZE + 1];
+    match wire::peek(socket, &mut bytes)? {
+        0 => Ok(None),
+        received => Ok(Some(Reply::decode(Header::decode(&bytes[..received])?, Vec::new())?)),
+    }
+}
+
 /// The zygote's part of [`receive_reply`].
 pub fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
     match reply {

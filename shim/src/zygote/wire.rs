@@ -9,7 +9,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    SendFlags, recv, recvmsg, sendmsg,
 };
 
 /// Most file descriptors in one message. The kernel's own limit is 253.
@@ -54,6 +54,12 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], fds: &mut Vec<O
         return Err(io::Error::new(io::ErrorKind::InvalidData, "message is longer than the protocol allows"));
     }
     Ok(received.bytes)
+}
+
+/// Looks at the bytes of the next message, which stays to be received. 0 bytes is the end of the connection.
+pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (length, _) = recv(socket, buffer, RecvFlags::PEEK)?;
+    Ok(length)
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
 //! Front and zygote die; guests do not.
 
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
 use samara_shim_client::Status;
 
 use crate::guests;
-use crate::node::{Node, kill, lives, until};
+use crate::node::{EXE, Node, kill, lives, until};
 
 #[tokio::test]
 async fn a_new_front_adopts_what_a_killed_one_left_and_guests_notice_nothing() {
@@ -128,4 +134,92 @@ async fn a_paused_container_is_adopted_as_paused() {
     assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 137);
     node.shim.delete(&container.id, "").await.expect("deleted");
     kill(zygote);
+}
+
+fn file(path: impl AsRef<Path>) -> (u64, u64) {
+    let file = fs::metadata(path).expect("a file");
+    (file.dev(), file.ino())
+}
+
+#[tokio::test]
+async fn a_front_of_another_binary_forks_from_a_zygote_of_that_binary_and_sees_the_ends_of_the_old_ones_containers() {
+    let mut node = Node::start().await;
+    let wasm = guests::sleeper();
+    let (old, ends_meanwhile) = (node.container(&wasm), node.container(&wasm));
+    node.run(&old).await;
+    let meanwhile = node.run(&ends_meanwhile).await;
+    let (front, first) = (node.front_pid(), node.zygote_pid());
+    let next = node.home().join("next");
+    fs::copy(EXE, &next).expect("copied");
+
+    kill(front);
+    until("dead", || (!lives(front)).then_some(())).await;
+    kill(meanwhile.cast_signed());
+    node.restart_from(&next).await;
+    let new = node.container(&guests::say(1, "new\n", 5));
+    node.run(&new).await;
+    assert_eq!(node.shim.wait(&new.id, "").await.expect("ended").code, 5);
+    let second = node.zygote_pid();
+    assert_ne!(second, first);
+    assert_eq!(file(format!("/proc/{second}/exe")), file(&next));
+
+    assert_eq!(node.shim.wait(&ends_meanwhile.id, "").await.expect("ended").code, 137);
+    assert!(lives(first), "it has a container still");
+    node.shim.kill(&old.id, "", 15, false).await.expect("asked to stop");
+    assert_eq!(node.shim.wait(&old.id, "").await.expect("ended").code, 143);
+    for container in [&old, &ends_meanwhile] {
+        assert!(container.exit().seen, "by the zygote of before");
+        node.shim.delete(&container.id, "").await.expect("deleted");
+    }
+    until("the first zygote has ended", || (!lives(first)).then_some(())).await;
+}
+
+/// What takes the place of a zygote: greets with `greeting`, if any, and says no more.
+fn pretender(socket: &Path, greeting: Option<Vec<u8>>) -> std::thread::JoinHandle<()> {
+    let listen: OwnedFd = samara_shim::zygote::listen(socket).expect("in its place");
+    rustix::io::ioctl_fionbio(&listen, false).expect("waits for the front");
+    std::thread::spawn(move || {
+        let front = rustix::net::accept_with(&listen, SocketFlags::CLOEXEC).expect("a front");
+        if let Some(greeting) = greeting {
+            rustix::net::send(front.as_fd(), &greeting, SendFlags::NOSIGNAL).expect("said");
+        }
+        // Until the front has gone.
+        let _ = rustix::net::recv(front.as_fd(), &mut [0; 1], RecvFlags::empty());
+    })
+}
+
+fn greeting(version: u16, pid: u32) -> Vec<u8> {
+    const HELLO: u16 = 101;
+    let mut bytes = b"SmZy".to_vec();
+    bytes.extend([version, HELLO].into_iter().flat_map(u16::to_le_bytes));
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend([pid, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes));
+    bytes
+}
+
+#[tokio::test]
+async fn a_zygote_that_cannot_be_understood_is_not_taken() {
+    let mut node = Node::start().await;
+    let old = node.container(&guests::sleeper());
+    node.run(&old).await;
+    let own = std::process::id();
+    for (what, said) in [
+        ("another version", Some(greeting(2, own))),
+        ("another binary", Some(greeting(1, own))),
+        ("too long", Some([greeting(1, own), greeting(1, own)].concat())),
+        ("silent", None),
+    ] {
+        let front = node.front_pid();
+        kill(front);
+        until("dead", || (!lives(front)).then_some(())).await;
+        let pretender = pretender(&node.front_dir().join("zygote.sock"), said);
+        node.restart().await;
+        let new = node.container(&guests::say(1, "new\n", 5));
+        node.run(&new).await;
+        assert_eq!(node.shim.wait(&new.id, "").await.expect("ended").code, 5, "{what}");
+        pretender.join().expect("it was asked, and left");
+    }
+    node.shim.kill(&old.id, "", 15, false).await.expect("asked to stop");
+    assert_eq!(node.shim.wait(&old.id, "").await.expect("ended").code, 143);
+    assert!(old.exit().seen);
 }

@@ -45,6 +45,12 @@ impl Node {
         self.shim = start_front(&config(&self.home)).await.expect("front");
     }
 
+    /// As above, of the binary at `exe`.
+    pub(crate) async fn restart_from(&mut self, exe: &Path) {
+        let config = FrontConfig { exe: exe.into(), ..config(&self.home) };
+        self.shim = start_front(&config).await.expect("front");
+    }
+
     pub(crate) fn container(&self, wasm: &[u8]) -> Container {
         Container::new(&self.home, wasm)
     }

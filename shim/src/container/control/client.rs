@@ -76,10 +76,8 @@ pub async fn connect(bundle: &Path) -> Result<Connected, ControlError> {
     let (_directory, path) = short(bundle).map_err(ControlError::Connect)?;
     let stream = Arc::new(UnixStream::connect(path).await.map_err(ControlError::Connect)?);
     let mut hearing = Hearing::new(Arc::clone(&stream));
-    let (hello, files): (Hello, _) = hearing.greeting().await?.ok_or(ControlError::Closed)?;
-    if hello.version != VERSION {
-        return Err(ControlError::Version(hello.version));
-    }
+    let (greeting, files): (serde_json::Value, _) = hearing.greeting().await?.ok_or(ControlError::Closed)?;
+    let hello = understand(greeting)?;
     let (events, event_receiver) = mpsc::channel(MOST_EVENTS);
     let (is_open, open) = watch::channel(());
     let waiting = Arc::new(Waiting::default());
@@ -98,6 +96,15 @@ pub async fn connect(bundle: &Path) -> Result<Connected, ControlError> {
     };
     let terminal = files.into_iter().find(|file| rustix::pty::ptsname(file, Vec::new()).is_ok());
     Ok(Connected { control, hello, events: event_receiver, terminal })
+}
+
+/// The version keeps its place in every version; nothing else has to.
+fn understand(greeting: serde_json::Value) -> Result<Hello, ControlError> {
+    let version = greeting["version"].as_u64().and_then(|version| u32::try_from(version).ok());
+    match version {
+        Some(version) if version != VERSION => Err(ControlError::Version(version)),
+        _ => Ok(serde_json::from_value(greeting).map_err(io::Error::from)?),
+    }
 }
 
 /// All that an honest container ever says: each socket of its guest, and the end.
@@ -238,4 +245,27 @@ fn short(bundle: &Path) -> io::Result<(OwnedFd, std::path::PathBuf)> {
     let directory = rustix::fs::open(bundle, flags, Mode::empty())?;
     let number = std::os::fd::AsRawFd::as_raw_fd(&directory);
     Ok((directory, format!("/proc/self/fd/{number}/{SOCKET}").into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn another_version_is_told_whatever_else_it_says() {
+        let error = understand(json!({"version": 2, "mood": ["good"]})).expect_err("another version");
+        assert!(matches!(error, ControlError::Version(2)), "{error:?}");
+        assert_eq!(error.to_string(), "the container speaks version 2 of the control protocol, this is 1");
+    }
+
+    #[test]
+    fn what_is_no_greeting_is_no_version_either() {
+        for hostile in [json!(null), json!([]), json!({"version": -1}), json!({"version": 1}), json!({"version": "2"})]
+        {
+            let error = understand(hostile.clone()).expect_err("no greeting");
+            assert!(matches!(error, ControlError::Io(_)), "{hostile}: {error:?}");
+        }
+    }
 }
