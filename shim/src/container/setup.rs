@@ -75,7 +75,7 @@ pub(super) fn set_up(warm: &Warm, plan: &OwnedFd, files: Vec<OwnedFd>) -> Result
     drop(files);
 
     identity::assume(&plan.identity, opened, &mut warnings)?;
-    landlock::restrict()?;
+    landlock::restrict(&mut warnings)?;
     warm.filter.apply()?;
     // Last: it may forbid what applying a filter takes.
     if let Some(profile) = profile {

@@ -36,6 +36,8 @@ fn child(warm: &Warm, fork: Fork<OwnedFd>) -> ! {
             "root" => names("/"),
             "secret" => return hold(&plan),
             "device" => device(),
+            "signal" => signal(),
+            "abstract" => abstract_socket(&plan.guest.args[1]),
             "mkdir" => std::fs::create_dir("/made").map_or_else(|error| error.to_string(), |()| "made".into()),
             other => format!("no probe {other}"),
         };
@@ -121,6 +123,25 @@ fn device() -> String {
     let opened = std::fs::File::open("/device").unwrap();
     match rustix::termios::tcgetwinsize(&opened) {
         Ok(_) => "a terminal".into(),
+        Err(errno) => errno.raw_os_error().to_string(),
+    }
+}
+
+/// A signal to itself and one to process 1 of its namespace.
+fn signal() -> String {
+    let own = i64::from(std::process::id());
+    let send = |process: i64| call(libc::SYS_tgkill, [process, process, libc::SIGURG.into(), 0]);
+    format!("own={}, other={}", send(own), send(1))
+}
+
+/// A datagram to an abstract socket: a pair can be had where a single socket cannot.
+fn abstract_socket(name: &str) -> String {
+    use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socketpair};
+    let (socket, _other) =
+        socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).expect("a pair");
+    let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("a name");
+    match sendto(&socket, b"out", SendFlags::empty(), &address) {
+        Ok(_) => "sent".into(),
         Err(errno) => errno.raw_os_error().to_string(),
     }
 }

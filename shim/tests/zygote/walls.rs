@@ -1,9 +1,12 @@
 //! What even Samara's own code cannot do any more once a guest would run.
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use crate::container::{Container, bind, write};
-use crate::zygote::Zygote;
+use crate::guests;
+use crate::zygote::{Zygote, hello};
 
 crate::trials![
     dangerous_calls_are_refused_and_needed_ones_are_not,
@@ -12,6 +15,9 @@ crate::trials![
     a_profile_need_not_allow_what_applying_it_takes,
     a_profile_with_what_is_not_supported_is_refused,
     device_commands_are_refused_by_landlock,
+    signals_to_others_of_the_same_namespace_and_user_are_refused_by_landlock,
+    abstract_sockets_of_others_are_refused_by_landlock,
+    a_kernel_without_all_of_landlock_is_warned_of,
 ];
 
 fn found(container: Container) -> String {
@@ -81,6 +87,39 @@ fn device_commands_are_refused_by_landlock() {
     write(container.root(), "other", "");
     let expected = if landlock_version() >= 5 { libc::EACCES } else { libc::ENOTTY };
     assert_eq!(found(container), expected.to_string());
+}
+
+/// The version that has scopes.
+const SCOPES: i64 = 6;
+
+fn signals_to_others_of_the_same_namespace_and_user_are_refused_by_landlock() {
+    let mut zygote = Zygote::probing();
+    let first = zygote.fork(Container::probe("secret"));
+    let exec = Container::exec(guests::HELLO, &first).with(|plan| plan.guest.args = vec!["signal".into()]);
+    let exec = zygote.fork(exec);
+    let (_, record) = zygote.exited(&exec);
+    let other = if landlock_version() >= SCOPES { -libc::EPERM } else { 0 };
+    assert_eq!(record.message, Some(format!("own=0, other={other}")));
+    assert!(first.lives());
+}
+
+fn abstract_sockets_of_others_are_refused_by_landlock() {
+    let name = format!("samara-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let outside = UnixDatagram::bind_addr(&address).unwrap();
+    outside.set_nonblocking(true).unwrap();
+    let container = Container::probe("abstract").with(|plan| plan.guest.args.push(name));
+    let expected = if landlock_version() >= SCOPES { libc::EPERM.to_string() } else { "sent".into() };
+    assert_eq!(found(container), expected);
+    assert_eq!(outside.recv(&mut [0; 8]).is_ok(), landlock_version() < SCOPES);
+}
+
+fn a_kernel_without_all_of_landlock_is_warned_of() {
+    let mut zygote = Zygote::start();
+    let running = zygote.fork(Container::new(guests::SLEEP).controlled());
+    let warnings = hello(&running).warnings;
+    let warned = warnings.iter().any(|warning| warning.contains("Landlock"));
+    assert_eq!(warned, landlock_version() < SCOPES, "{warnings:?}");
 }
 
 /// 0 without Landlock.

@@ -47,7 +47,8 @@ pub struct Hello {
     pub state: State,
     /// Sockets of the guest that listen or listened, in order.
     pub listening: Vec<SocketAddr>,
-    /// What could not be done as the plan says and was not worth an end (`oom_score_adj` without the capability).
+    /// What could not be done as the plan says and was not worth an end (`oom_score_adj` without the capability, a kernel without
+    /// Landlock).
     pub warnings: Vec<String>,
 }
 
