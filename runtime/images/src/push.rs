@@ -65,7 +65,7 @@ impl Pusher {
         };
         // A token service gives tokens for repositories: this one need not exist.
         let reference = Reference::parse(&format!("{registry}/samara/login")).map_err(|error| failed(&error))?;
-        self.sessions.open(&reference, credential, Purpose::Push)?.greet().await
+        self.sessions.open(&reference, credential, Purpose::LogIn)?.greet().await
     }
 
     /// Pushes an image under a name and returns its digest. Blobs which the repository has are not sent.

@@ -10,6 +10,7 @@ use clap::Args;
 use samara_images::{Content, Digest};
 use samara_runtime::{CodeCache, code};
 
+use super::registries::Registries;
 use super::store;
 use crate::format::print;
 use crate::place::{Place, must_be_root};
@@ -25,6 +26,8 @@ pub(crate) struct CompileArgs {
     #[arg(required = true)]
     what: Vec<String>,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     place: Place,
 }
 
@@ -37,7 +40,7 @@ pub(crate) fn main(args: CompileArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for what in &args.what {
         runtime.block_on(async {
-            let (wasm, digest) = program(&place, what).await?;
+            let (wasm, digest) = program(&place, &args.registries, what).await?;
             code::ensure(&cache, &exe, wasm, &digest).await.with_context(|| what.clone())?;
             print(format!("{digest}\n"))
         })?;
@@ -46,14 +49,14 @@ pub(crate) fn main(args: CompileArgs) -> Result<ExitCode> {
 }
 
 /// The program, and its digest as the front will ask for it.
-async fn program(place: &Place, what: &str) -> Result<(File, String)> {
+async fn program(place: &Place, registries: &Registries, what: &str) -> Result<(File, String)> {
     let open = |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
     if Path::new(what).is_file() {
         let path = Path::new(what);
         let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
         return Ok((open(path)?, Digest::of(&bytes).to_string()));
     }
-    let image = store::present_or_pulled(place, what, Pull::Missing).await?;
+    let image = store::present_or_pulled(place, registries, what, Pull::Missing).await?;
     match &image.content {
         Content::Module { path, digest, .. } => Ok((open(path)?, digest.to_string())),
         Content::Rootfs { .. } => {

@@ -10,10 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use samara_images::{Credential, Pusher, RegistryConfig, RegistryFailure};
+use samara_images::{Credential, Pusher, RegistryFailure};
 use serde_json::{Map, Value, json};
 
 use super::auth::{self, Secret};
+use super::registries::Registries;
 use super::store::install_tls;
 
 /// What `samara login` takes.
@@ -34,6 +35,8 @@ pub(crate) struct LoginArgs {
     /// Take the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    #[command(flatten)]
+    registries: Registries,
 }
 
 /// What `samara logout` takes.
@@ -64,7 +67,7 @@ pub(crate) fn login(args: LoginArgs) -> Result<ExitCode> {
     if username.is_empty() || password.is_empty() || username.contains(':') {
         bail!("user name and password must not be empty, and the name has no colon");
     }
-    check(&host, &username, &password)?;
+    check(&args.registries, &host, &username, &password)?;
     let config = auth::read_config()?;
     if let Some(helper) = auth::helper_for(&config, &server)? {
         let secret = Secret { server_url: server, username, secret: password };
@@ -88,11 +91,11 @@ pub(crate) fn logout(args: LogoutArgs) -> Result<ExitCode> {
 }
 
 /// Asks the registry: what it refuses is not kept.
-fn check(registry: &str, username: &str, password: &str) -> Result<()> {
+fn check(registries: &Registries, registry: &str, username: &str, password: &str) -> Result<()> {
     install_tls();
     let credential = Credential::Basic { username: username.to_owned(), password: password.to_owned() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asked = runtime.block_on(Pusher::new(RegistryConfig::default()).log_in(registry, &credential));
+    let asked = runtime.block_on(Pusher::new(registries.config()?).log_in(registry, &credential));
     asked.map_err(|error| {
         let what = match is_refusal(&error.failure) {
             true => "nothing is kept: the user name or the password (or token) is wrong",

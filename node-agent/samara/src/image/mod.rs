@@ -9,6 +9,7 @@ pub(crate) mod login;
 mod progress;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod registries;
 pub(crate) mod remove;
 pub(crate) mod store;
 pub(crate) mod tag;

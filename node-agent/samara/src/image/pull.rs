@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use samara_images::Reference;
 
+use super::registries::Registries;
 use super::store;
 use crate::format::print;
 use crate::place::Place;
@@ -15,6 +16,8 @@ use crate::place::Place;
 #[command(after_help = "Examples:
   samara pull registry.example/team/app:v1
   samara pull -q ghcr.io/team/app@sha256:...      # prints the pinned name and nothing else
+  samara pull --plain-registry nas.lan:5000 nas.lan:5000/app:v1
+  samara pull --registry-config-dir /etc/containerd/certs.d registry.example/team/app:v1
 
 Credentials are docker's: `samara login`, or what `docker login` left. Registries on this machine are spoken to without TLS.")]
 pub(crate) struct PullArgs {
@@ -25,6 +28,8 @@ pub(crate) struct PullArgs {
     #[arg(short, long)]
     quiet: bool,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     place: Place,
 }
 
@@ -34,7 +39,7 @@ pub(crate) fn main(args: PullArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for name in &args.images {
         let reference = Reference::parse(name)?;
-        let image = runtime.block_on(store::fetch(store::open(&place)?, &reference, args.quiet))?;
+        let image = runtime.block_on(store::fetch(store::open(&place)?, &args.registries, &reference, args.quiet))?;
         print(format!("{}\n", image.pinned()))?;
     }
     Ok(ExitCode::SUCCESS)

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use samara_images::{Artifact, Credential, ImageConfig, Pusher, Reference, RegistryConfig, RootfsBuilder};
+use samara_images::{Artifact, Credential, ImageConfig, Pusher, Reference, RootfsBuilder};
 
 use super::auth;
+use super::registries::Registries;
 use super::store::{self, install_tls};
 use crate::format::print;
 use crate::place::Place;
@@ -28,6 +29,8 @@ pub(crate) struct PushArgs {
     /// Program to run, for a directory
     #[arg(long)]
     entrypoint: Option<String>,
+    #[command(flatten)]
+    registries: Registries,
     #[command(flatten)]
     place: Place,
 }
@@ -53,7 +56,7 @@ pub(crate) fn main(args: PushArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let digest = runtime.block_on(async {
         let credential = auth::lookup(&reference).await?.into_iter().next().unwrap_or(Credential::Anonymous);
-        anyhow::Ok(Pusher::new(RegistryConfig::default()).push(&reference, &artifact, &credential).await?)
+        anyhow::Ok(Pusher::new(args.registries.config()?).push(&reference, &artifact, &credential).await?)
     })?;
     print(format!("{}\n", reference.at(digest)))?;
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ use samara_images::{Image, ImageStore, Puller, PullerConfig, Reference};
 
 use super::auth;
 use super::progress::Shown;
+use super::registries::Registries;
 use crate::place::Place;
 use crate::run::Pull;
 
@@ -15,7 +16,7 @@ pub(crate) fn open(place: &Place) -> Result<ImageStore> {
 }
 
 /// From the store, or from its registry.
-pub(crate) async fn present_or_pulled(place: &Place, name: &str, pull: Pull) -> Result<Image> {
+pub(crate) async fn present_or_pulled(place: &Place, registries: &Registries, name: &str, pull: Pull) -> Result<Image> {
     let reference = Reference::parse(name)?;
     let store = open(place)?;
     let present = if pull == Pull::Always { None } else { store.get(&reference)? };
@@ -24,16 +25,22 @@ pub(crate) async fn present_or_pulled(place: &Place, name: &str, pull: Pull) -> 
         (None, Pull::Never) => {
             bail!("{reference} is not here, and --pull=never forbids to fetch it: `samara pull {name}`")
         }
-        (None, Pull::Missing | Pull::Always) => fetch(store, &reference, false).await,
+        (None, Pull::Missing | Pull::Always) => fetch(store, registries, &reference, false).await,
     }
 }
 
 /// From its registry, with a bar unless `quiet`.
-pub(crate) async fn fetch(store: ImageStore, reference: &Reference, quiet: bool) -> Result<Image> {
+pub(crate) async fn fetch(
+    store: ImageStore,
+    registries: &Registries,
+    reference: &Reference,
+    quiet: bool,
+) -> Result<Image> {
     install_tls();
+    let config = PullerConfig { registries: registries.config()?, ..PullerConfig::default() };
     let credentials = auth::lookup(reference).await?;
     let shown = Shown::new(reference, quiet);
-    let image = Puller::new(store, PullerConfig::default()).pull(reference, &credentials, &shown).await;
+    let image = Puller::new(store, config).pull(reference, &credentials, &shown).await;
     shown.done();
     Ok(image?)
 }

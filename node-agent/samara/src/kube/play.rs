@@ -12,6 +12,7 @@ use super::plan::{Plan, plan};
 use super::verdict::{Verdict, together, verdict};
 use super::{down, member, node};
 use crate::format::print;
+use crate::image::registries::Registries;
 use crate::image::{build, store};
 use crate::place::{Place, must_be_root};
 use crate::run::Pull;
@@ -38,6 +39,8 @@ pub(crate) struct PlayArgs {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     place: Place,
 }
 
@@ -53,7 +56,7 @@ pub(super) fn main(args: PlayArgs) -> Result<ExitCode> {
     plan.notes.iter().for_each(|note| eprintln!("samara: {note}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        images(&place, &mut plan).await?;
+        images(&place, &args.registries, &mut plan).await?;
         let mut signals = Signals::listen()?;
         let home = Home::of(&place);
         let play = put(&place, &home, &plan, args.replace).await?;
@@ -93,7 +96,7 @@ fn output(place: &Place, plan: &Plan) -> Result<()> {
 }
 
 /// Fetches what is not here, with bars and with this user's credentials; makes images of files.
-async fn images(place: &Place, plan: &mut Plan) -> Result<()> {
+async fn images(place: &Place, registries: &Registries, plan: &mut Plan) -> Result<()> {
     let mut made = Vec::new();
     for (image, policy) in plan.images() {
         if image.starts_with(['.', '/']) {
@@ -105,7 +108,7 @@ async fn images(place: &Place, plan: &mut Plan) -> Result<()> {
             Some("Never") => Pull::Never,
             Some(_) | None => Pull::Missing,
         };
-        store::present_or_pulled(place, &image, pull).await?;
+        store::present_or_pulled(place, registries, &image, pull).await?;
     }
     plan.with_images_present(|image| made.iter().find(|(file, _)| file == image).map(|(_, name)| name.clone()));
     Ok(())

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::program::Pull;
 use crate::container::Network;
+use crate::image::registries::Registries;
 use crate::place::Place;
 use crate::supervise::restart::RestartPolicy;
 
@@ -96,6 +97,8 @@ pub(crate) struct RunArgs {
     /// When to fetch the image
     #[arg(long, value_enum, default_value_t, num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     pub(super) pull: Pull,
+    #[command(flatten)]
+    pub(super) registries: Registries,
     #[command(flatten)]
     pub(super) place: Place,
 }

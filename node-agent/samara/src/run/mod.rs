@@ -22,6 +22,7 @@ pub(crate) use self::flag::{env, user};
 pub(crate) use self::program::Pull;
 pub(crate) use self::wanted::Wanted;
 use crate::container::{Container, Shelf};
+use crate::image::registries::Registries;
 use crate::place::{Place, must_be_root};
 use crate::supervise::{attached, monitor, terminal};
 
@@ -30,12 +31,12 @@ pub(crate) fn main(args: RunArgs) -> Result<ExitCode> {
     must_be_root("run")?;
     let place = args.place.absolute()?;
     let detached = args.detach;
-    let pull = args.pull;
+    let (pull, registries) = (args.pull, args.registries.clone());
     let wanted = Wanted::of(args, |name| std::env::var(name).ok())?;
     terminal::check(wanted.interactive && !detached, wanted.terminal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let container = create(&place, wanted, pull).await?;
+        let container = create(&place, &registries, wanted, pull).await?;
         if !detached {
             return attached::run(&place, &Shelf::of(&place), &container).await;
         }
@@ -46,8 +47,8 @@ pub(crate) fn main(args: RunArgs) -> Result<ExitCode> {
 }
 
 /// Puts it on the shelf: nothing of it runs yet.
-pub(crate) async fn create(place: &Place, wanted: Wanted, pull: Pull) -> Result<Container> {
-    let program = program::find(place, &wanted.image, pull).await?;
+pub(crate) async fn create(place: &Place, registries: &Registries, wanted: Wanted, pull: Pull) -> Result<Container> {
+    let program = program::find(place, registries, &wanted.image, pull).await?;
     let host = plan::Host { id: new_id(), now: Timestamp::now(), volumes: place.volumes(), dns: dns() };
     let (record, spec) = plan::plan(&wanted, &program, &host)?;
     for mount in &wanted.mounts {

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use samara_images::{Content, Image};
 use samara_shim_client::annotations;
 
+use crate::image::registries::Registries;
 use crate::image::store;
 use crate::place::Place;
 
@@ -41,7 +42,7 @@ pub(super) struct FromImage {
 }
 
 /// A file if there is one by that name, an image otherwise.
-pub(super) async fn find(place: &Place, wanted: &str, pull: Pull) -> Result<Program> {
+pub(super) async fn find(place: &Place, registries: &Registries, wanted: &str, pull: Pull) -> Result<Program> {
     let path = Path::new(wanted);
     if path.is_file() {
         let path = fs::canonicalize(path).with_context(|| format!("find {}", path.display()))?;
@@ -55,7 +56,7 @@ pub(super) async fn find(place: &Place, wanted: &str, pull: Pull) -> Result<Prog
     if looks_like_a_file {
         bail!("there is no file {wanted} (an image's name does not begin with . or / and does not end with .wasm)");
     }
-    let image = store::present_or_pulled(place, wanted, pull).await?;
+    let image = store::present_or_pulled(place, registries, wanted, pull).await?;
     let open = store::open(place)?;
     let read = |path: &str| -> Result<String> {
         // Some hundred users at most; an image may hold anything.

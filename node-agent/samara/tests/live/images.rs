@@ -1,6 +1,7 @@
 //! Images: built, pushed, pulled, named, carried in files, removed; and credentials.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use crate::machine::{Machine, p1, p2};
 use crate::registry::{PASSWORD, Registry, USER};
@@ -69,6 +70,102 @@ fn an_image_goes_to_a_registry_and_back_with_a_login() {
     machine.good(&["logout", registry.host()]);
     machine.good(&["rmi", &stable]);
     assert_eq!(machine.samara(&["pull", "-q", &stable]).code, 125);
+}
+
+#[test]
+fn a_registry_with_its_own_authority_is_reached_by_every_verb_that_asks_one() {
+    let (machine, registry) = (Machine::new(), Registry::secure());
+    let name = registry.image("team/hello:v1");
+    let login = ["login", "-u", USER, "--password-stdin", registry.host()];
+    let stranger = machine.fed(&login, PASSWORD.as_bytes());
+    assert!(stranger.code == 125 && stranger.err.contains("could not be asked"), "{stranger:?}");
+    let hosts = machine.path("certs.d").join(registry.host());
+    std::fs::create_dir_all(&hosts).unwrap();
+    let (host, files) = (registry.host(), registry.files().display());
+    // The mirror has nothing, and is not whom to log in to.
+    let settings = format!(
+        "server = 'https://{host}'\nca = '{files}/ca.crt'\nclient = [['{files}/client.cert', '{files}/client.key']]\n\
+         [host.'http://127.0.0.1:1']\ncapabilities = ['pull', 'resolve']\n"
+    );
+    std::fs::write(hosts.join("hosts.toml"), settings).unwrap();
+    let set = ["--registry-config-dir", "certs.d"];
+    let with = |args: &[&str]| machine.good(&[args, &set].concat());
+    let kept = machine.fed(&[&login[..], &set].concat(), PASSWORD.as_bytes());
+    assert_eq!(kept.code, 0, "{kept:?}");
+    let pushed = with(&["push", &p1("hello"), &name]);
+    let unset = machine.samara(&["pull", "-q", &name]);
+    assert!(unset.code == 125 && unset.err.contains(&name), "{unset:?}");
+    assert_eq!(with(&["pull", "-q", &name]), pushed);
+    let gone = || machine.good(&["rmi", &name]);
+    gone();
+    let run = machine.good(&["run", set[0], set[1], "--rm", &name]);
+    assert_eq!(run, "hello from samara\n");
+    gone();
+    with(&["compile", &name]);
+    gone();
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "hello" },
+        "spec": { "restartPolicy": "Never", "containers": [{ "name": "app", "image": name }] },
+    });
+    std::fs::write(machine.path("pod.json"), pod.to_string()).unwrap();
+    // All of them can be told by the environment.
+    let mut play = machine.command(&["kube", "play", "--wait", "pod.json"]);
+    let played = play.env("SAMARA_REGISTRY_CONFIG_DIR", machine.path("certs.d")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&played.stdout), "hello from samara\n", "{played:?}");
+    let missing = machine.samara(&["pull", "--registry-config-dir", "none", &name]);
+    assert!(missing.code == 125 && missing.err.contains("there is no such directory"), "{missing:?}");
+}
+
+#[test]
+fn a_registry_without_tls_is_reached_where_it_is_said_that_it_has_none() {
+    let (machine, registry) = (Machine::new(), Registry::start());
+    // By this address it is not known to be of this machine.
+    let host = format!("0.0.0.0:{}", registry.port());
+    let name = format!("{host}/team/hello:v1");
+    let login = ["login", "-u", USER, "--password-stdin", &host];
+    let refused = machine.fed(&login, PASSWORD.as_bytes());
+    assert!(refused.code == 125 && refused.err.contains("could not be asked"), "{refused:?}");
+    let plain = ["--plain-registry", "nas.lan,0.0.0.0"];
+    assert_eq!(machine.fed(&[&login[..], &plain].concat(), PASSWORD.as_bytes()).code, 0);
+    let pushed = machine.good(&["push", plain[0], plain[1], &p1("hello"), &name]);
+    assert_eq!(machine.samara(&["pull", "-q", &name]).code, 125);
+    let mut pull = machine.command(&["pull", "-q", &name]);
+    let pulled = pull.env("SAMARA_PLAIN_REGISTRY", &host).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&pulled.stdout), pushed, "{pulled:?}");
+}
+
+#[test]
+fn several_nodes_pull_one_large_image_at_once() {
+    let registry = Registry::start();
+    let machines: Vec<Machine> = (0..4).map(|_| Machine::new()).collect();
+    let name = registry.image("team/large:v1");
+    let login = ["login", "-u", USER, "--password-stdin", registry.host()];
+    for machine in &machines {
+        assert_eq!(machine.fed(&login, PASSWORD.as_bytes()).code, 0);
+    }
+    // A module with a section of noise.
+    let mut noise = vec![0; 20 << 20];
+    rand::RngExt::fill(&mut rand::rng(), &mut noise[..]);
+    let module = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").unwrap();
+    let section = [&[4][..], b"pad0", &noise].concat();
+    // 20 MiB and a little, as LEB128 in five bytes.
+    let size = (0..5).map(|at| (section.len() >> (7 * at)) as u8 & 0x7f | if at < 4 { 0x80 } else { 0 });
+    let bytes = [module, vec![0], size.collect(), section].concat();
+    let file = machines[0].path("large.wasm");
+    std::fs::write(&file, bytes).unwrap();
+    let pushed = machines[0].good(&["push", file.to_str().unwrap(), &name]);
+    let children: Vec<_> = machines
+        .iter()
+        .map(|machine| {
+            let mut command = machine.command(&["pull", "-q", &name]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for (machine, child) in machines.iter().zip(children) {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), pushed, "{output:?}");
+        assert_eq!(machine.good(&["run", "--rm", "--pull=never", &name]), "");
+    }
 }
 
 #[test]

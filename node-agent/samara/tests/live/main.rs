@@ -9,5 +9,6 @@ mod kube;
 mod machine;
 mod machine_verbs;
 mod network;
+mod proxies;
 mod registry;
 mod run;

@@ -4,6 +4,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+
 /// User and password of one that asks for them; the hash is bcrypt of the password.
 pub(crate) const USER: &str = "samara";
 pub(crate) const PASSWORD: &str = "open sesame";
@@ -13,22 +16,48 @@ const HTPASSWD: &str = "samara:$2b$04$Eo1AerRQ0aXMCGryBoIHnuZUKVMVDeN3gqt9iXb1E8
 pub(crate) struct Registry {
     process: Child,
     address: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Registry {
     /// Asks everybody for a password.
     pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), json!({}))
+    }
+
+    /// The same over TLS, with a certificate of an authority of its own, and only for those who show one of it too.
+    pub(crate) fn secure() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority_key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        std::fs::write(dir.path().join("ca.crt"), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(authority, authority_key);
+        for name in ["server", "client"] {
+            let key = KeyPair::generate().unwrap();
+            let names = ["127.0.0.1", "0.0.0.0"].map(str::to_owned);
+            let certificate = CertificateParams::new(names).unwrap();
+            let certificate = certificate.signed_by(&key, &issuer).unwrap();
+            std::fs::write(dir.path().join(format!("{name}.cert")), certificate.pem()).unwrap();
+            std::fs::write(dir.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        let file = |name: &str| dir.path().join(name);
+        let tls = json!({"certificate": file("server.cert"), "key": file("server.key"), "clientcas": [file("ca.crt")]});
+        Self::start_in(dir, json!({ "tls": tls }))
+    }
+
+    fn start_in(dir: tempfile::TempDir, mut http: Value) -> Self {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/registry");
         assert!(tools.is_file(), "{} is not built: `make tools`", tools.display());
-        let dir = tempfile::tempdir().unwrap();
         let passwords = dir.path().join("htpasswd");
         std::fs::write(&passwords, HTPASSWD).unwrap();
-        let config = serde_json::json!({
+        http["addr"] = json!("127.0.0.1:0");
+        http["secret"] = json!("test");
+        let config = json!({
             "version": "0.1",
             "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": true}},
             "storage": {"filesystem": {"rootdirectory": dir.path().join("data")}},
-            "http": {"addr": "127.0.0.1:0", "secret": "test"},
+            "http": http,
             "auth": {"htpasswd": {"realm": "test", "path": passwords}},
         });
         let file = dir.path().join("config.json");
@@ -51,11 +80,21 @@ impl Registry {
         });
         // It would stop at a full pipe.
         std::thread::spawn(move || log.for_each(drop));
-        Self { process, address: listening.expect("the registry listens"), _dir: dir }
+        Self { process, address: listening.expect("the registry listens"), dir }
     }
 
     pub(crate) fn host(&self) -> &str {
         &self.address
+    }
+
+    /// Its port, of which all addresses of this machine are.
+    pub(crate) fn port(&self) -> &str {
+        self.address.rsplit(':').next().unwrap()
+    }
+
+    /// Where `ca.crt`, `client.cert` and `client.key` are.
+    pub(crate) fn files(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A name in it.

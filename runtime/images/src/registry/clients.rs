@@ -108,6 +108,10 @@ fn build(config: &RegistryConfig, way: &Way) -> Result<Client, RegistryFailure> 
         }
     }
     let Some(trust) = &way.tls else {
+        if !way.local {
+            // There may be a proxy between, and some close connections without saying so: each request has its own.
+            builder = builder.pool_max_idle_per_host(0);
+        }
         // Without TLS nobody is trusted, and a device without any certificates can still be served.
         return builder.tls_certs_only([]).build().map_err(wrong);
     };

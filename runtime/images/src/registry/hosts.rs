@@ -148,9 +148,14 @@ fn parse(
     endpoints.push(server);
     for endpoint in &mut endpoints {
         // The registry itself may be listed, with settings of its own; and a server may be another place than the registry.
-        endpoint.namespace = (endpoint.base.origin() != origin.base.origin()).then(|| registry.to_owned());
+        endpoint.namespace = (!is_same_host(&endpoint.base, &origin.base)).then(|| registry.to_owned());
     }
     Ok(endpoints)
+}
+
+/// Whether this is the registry by its name: whoever writes the file decides whether it is spoken to with TLS.
+fn is_same_host(base: &Url, origin: &Url) -> bool {
+    (base.host_str(), base.port()) == (origin.host_str(), origin.port())
 }
 
 impl Host {
@@ -322,6 +327,23 @@ mod tests {
     fn a_server_elsewhere_is_not_shown_the_users_credentials() {
         let endpoints = parsed("server = \"https://elsewhere.test\"").unwrap();
         assert!(!endpoints[0].is_origin());
+    }
+
+    #[test]
+    fn the_registry_is_itself_with_tls_and_without() {
+        for (registry, server, is_itself) in [
+            ("localhost:5000", "https://localhost:5000", true),
+            ("nas.lan:5000", "http://nas.lan:5000", true),
+            ("nas.lan", "http://nas.lan", true),
+            ("nas.lan:5000", "http://nas.lan:5001", false),
+            ("nas.lan", "https://nas.lan.test", false),
+        ] {
+            let config = RegistryConfig::default();
+            let origin = Endpoint::of_registry(&config, registry).unwrap();
+            let text = format!("server = '{server}'");
+            let endpoints = parse(&text, registry, Path::new("/"), origin, &config).unwrap();
+            assert_eq!(endpoints[0].is_origin(), is_itself, "{registry} at {server}");
+        }
     }
 
     #[test]

@@ -81,11 +81,18 @@ impl Place {
                 true => self.client.clone(),
                 false => shared.clients.for_elsewhere(&shared.config, &url)?,
             };
-            let mut request = client.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
-            if let Some(body) = &ask.body {
-                request = request.body(body.clone());
-            }
-            let response = in_time(&shared.config, self.with_own(&url, request, authorization)).await?;
+            let request = || {
+                let mut request = client.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
+                if let Some(body) = &ask.body {
+                    request = request.body(body.clone());
+                }
+                self.with_own(&url, request, authorization)
+            };
+            let response = match in_time(&shared.config, request()).await {
+                // The other end had closed the connection when we used it again.
+                Err(RegistryFailure::BrokeOff(_)) if ask.method.is_safe() => in_time(&shared.config, request()).await?,
+                answer => answer?,
+            };
             if ask.body.is_some() {
                 // What is sent is for this place.
                 return Ok((response, at_home));

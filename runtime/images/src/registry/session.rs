@@ -24,13 +24,15 @@ use crate::reference::Reference;
 pub(crate) enum Purpose {
     Pull,
     Push,
+    /// To ask the registry itself, and nobody in its place, whether it takes the credential.
+    LogIn,
 }
 
 impl Purpose {
     pub(super) fn actions(self) -> &'static str {
         match self {
             Self::Pull => "pull",
-            Self::Push => "pull,push",
+            Self::Push | Self::LogIn => "pull,push",
         }
     }
 }
@@ -98,6 +100,7 @@ impl Sessions {
                 Purpose::Pull => endpoint.capabilities.pull || endpoint.capabilities.resolve,
                 // What is pushed in parts has to go to one place.
                 Purpose::Push => endpoint.capabilities.push && places.is_empty(),
+                Purpose::LogIn => endpoint.is_origin(),
             };
             if wanted {
                 let client = shared.clients.for_endpoint(&shared.config, &endpoint).map_err(failed)?;
