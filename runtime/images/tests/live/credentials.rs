@@ -74,6 +74,29 @@ async fn tokens_are_fetched_from_the_service_that_the_registry_names() {
     assert!(asked.iter().all(|request| request.target.contains("service=registry")), "{asked:?}");
 }
 
+/// As Docker Hub has it: nobody is asked who he is, but for a token.
+#[tokio::test]
+async fn what_is_public_is_pulled_with_a_token_that_anybody_gets() {
+    let service = TokenService::start().await;
+    let registry = Registry::with_tokens(&service.realm(), &service.jwks);
+    let (public, private) =
+        (registry.push("public/app:v1", MODULE, &right()).await, registry.push("team/app:v1", MODULE, &right()).await);
+    let before = service.script.asked().len();
+    let node = Node::new();
+    let image = node.puller.pull(&public, &[], &()).await.unwrap();
+    assert_eq!(node.store().get(&public).unwrap(), Some(image));
+    let asked = &service.script.asked()[before..];
+    let [request] = asked else { panic!("one token does for the whole pull: {asked:?}") };
+    assert_eq!(request.header("authorization"), None);
+    assert!(request.target.contains("scope=repository%3Apublic%2Fapp%3Apull"), "{request:?}");
+    let error = node.puller.pull(&private, &[], &()).await.unwrap_err();
+    assert!(is_unauthorized(&error), "{error}");
+    // And no more than to pull.
+    let (artifact, _file) = artifact();
+    let pushed = Pusher::new(registry.config()).push(&public, &artifact, &Credential::Anonymous).await;
+    assert!(pushed.unwrap_err().to_string().contains("401"));
+}
+
 #[tokio::test]
 async fn a_token_service_that_is_down_is_not_taken_for_a_refusal() {
     let script = Script::start(|_| Reply::status(502, "bad gateway")).await;
@@ -117,7 +140,7 @@ async fn a_token_service_cannot_send_what_it_is_shown_elsewhere() {
 
 const IDENTITY: &str = "identity-of-samara";
 
-/// Gives ES256 tokens to who knows the password, and tokens for nothing to others.
+/// Gives ES256 tokens to who knows the password, and to others those to pull from `public/`, or for nothing.
 struct TokenService {
     script: Script,
     jwks: String,
@@ -153,13 +176,16 @@ fn answer(key: &EcdsaKeyPair, request: &Request) -> Reply {
         Some(_) => Some("wrong"),
         None => request.header("authorization"),
     };
+    let scope = query.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or("");
+    let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
+    let parts: Vec<&str> = scope.splitn(3, ':').collect();
     let access = match shown {
         Some(header) if header == known => {
-            let scope = query.split(['?', '&']).find_map(|pair| pair.strip_prefix("scope=")).unwrap_or("");
-            let scope = scope.replace("%3A", ":").replace("%2F", "/").replace("%2C", ",");
-            let parts: Vec<&str> = scope.splitn(3, ':').collect();
             let actions: Vec<&str> = parts.get(2).map_or(vec![], |actions| actions.split(',').collect());
             json!([{"type": "repository", "name": parts.get(1), "actions": actions}])
+        }
+        None if parts.get(1).is_some_and(|name| name.starts_with("public/")) => {
+            json!([{"type": "repository", "name": parts[1], "actions": ["pull"]}])
         }
         Some(_) => return Reply::status(401, r#"{"details":"incorrect username or password (401)"}"#),
         None => json!([]),

@@ -18,6 +18,7 @@ mod registry;
 mod script;
 mod sharing;
 mod store;
+mod ways;
 
 use samara_images::{ImageStore, Puller, PullerConfig, RegistryConfig};
 use tempfile::TempDir;

@@ -1,12 +1,15 @@
 //! Settings per registry, as containerd keeps them: mirrors, headers, certificates.
 
+use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use samara_images::{Artifact, Content, Credential, Digest, Pusher, Reference, RegistryConfig};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::registry::Registry;
-use crate::script::{Documents, Reply, Script};
+use crate::registry::{PASSWORD, Registry, USER};
 use crate::{MODULE, Node, module};
 
 /// `/etc/containerd/certs.d` of a test.
@@ -15,8 +18,8 @@ struct Hosts(TempDir);
 impl Hosts {
     fn new(registry: &str, text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join(registry)).unwrap();
-        std::fs::write(directory.path().join(registry).join("hosts.toml"), text).unwrap();
+        fs::create_dir(directory.path().join(registry)).unwrap();
+        fs::write(directory.path().join(registry).join("hosts.toml"), text).unwrap();
         Self(directory)
     }
 
@@ -40,25 +43,59 @@ fn image(name: &str) -> Reference {
 /// Addresses at which nobody listens, and none of the tests beside this one begins to.
 const NOWHERE: [&str; 2] = ["http://127.0.0.1:1", "http://127.0.0.1:2"];
 
+fn right() -> Credential {
+    Credential::Basic { username: USER.into(), password: PASSWORD.into() }
+}
+
 #[tokio::test]
 async fn mirrors_are_asked_in_turn_without_the_users_credentials() {
-    let served = Documents::of(MODULE);
-    let lacks = Script::start(|_| Reply::status(404, "")).await;
-    let has = Script::start(move |request| served.answer(request)).await;
-    let text = format!(
-        "server = '{0}'\n[host.'{0}']\n[host.'http://{1}']\n[host.'http://{2}']\n[host.'http://{2}'.header]\nx-mirror = 'yes'\n",
-        NOWHERE[0],
-        lacks.address(),
-        has.address()
-    );
-    let hosts = Hosts::new("registry.test", &text);
-    let credential = Credential::Basic { username: "user".into(), password: "open sesame".into() };
-    hosts.node().puller.pull(&image("registry.test/app:v1"), &[credential], &()).await.unwrap();
-    assert_eq!(lacks.asked().len(), 3, "manifest, configuration, module");
-    for request in has.asked() {
-        assert!(request.target.ends_with("?ns=registry.test"), "{request:?}");
-        assert_eq!((request.header("authorization"), request.header("x-mirror")), (None, Some("yes")));
+    let (lacks, has) = (Registry::start(), Registry::with_basic_auth());
+    has.push("app:v1", MODULE, &right()).await;
+    let hosts = |header: &str| {
+        let [gone, mirror] = [&lacks, &has].map(Registry::address);
+        let places = format!("[host.'{0}']\n[host.'http://{gone}']\n[host.'http://{mirror}']\n", NOWHERE[0]);
+        Hosts::new("registry.test", &format!("server = '{}'\n{places}{header}", NOWHERE[1]))
+    };
+    // They would be right there too.
+    let reference = image("registry.test/app:v1");
+    let error = hosts("").node().puller.pull(&reference, &[right()], &()).await.unwrap_err().to_string();
+    let (_, mirror) = error.split_once(&format!("mirror {}: ", has.address())).unwrap_or_else(|| panic!("{error}"));
+    assert!(mirror.contains("401"), "{error}");
+    let before = [lacks.asked(1).await.len(), has.asked(1).await.len()];
+    let basic = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let header = format!("[host.'http://{}'.header]\nauthorization = 'Basic {basic}'\n", has.address());
+    hosts(&header).node().puller.pull(&reference, &[], &()).await.unwrap();
+    for (registry, before) in [&lacks, &has].into_iter().zip(before) {
+        // The manifest, the configuration, the module.
+        let asked = registry.asked(before + 3).await;
+        assert!(asked.iter().all(|asked| asked.target.ends_with("?ns=registry.test")), "{asked:?}");
     }
+}
+
+#[tokio::test]
+async fn a_mirror_that_pulls_through_gives_also_what_its_registry_cannot_any_more() {
+    let origin = Registry::start();
+    let bytes = module(100_000);
+    origin.push("team/app:v1", &bytes, &Credential::Anonymous).await;
+    let mirror = Registry::mirror_of(&origin);
+    let capabilities = "capabilities = ['pull', 'resolve']";
+    let (server, host) = (origin.address(), mirror.address());
+    let hosts =
+        Hosts::new("registry.test", &format!("server = 'http://{server}'\n[host.'http://{host}']\n{capabilities}\n"));
+    let reference = image("registry.test/team/app:v1");
+    let first = hosts.node().puller.pull(&reference, &[], &()).await.unwrap();
+    let manifest: Value = serde_json::from_slice(&fs::read(origin.blob_file(&first.digest)).unwrap()).unwrap();
+    for descriptor in [&manifest["config"], &manifest["layers"][0]] {
+        mirror.keeps("team/app", &descriptor["digest"].as_str().unwrap().parse().unwrap()).await;
+    }
+    drop(origin);
+    let node = hosts.node();
+    let again = node.puller.pull(&reference, &[], &()).await.unwrap();
+    assert_eq!(again.digest, first.digest);
+    let Content::Module { path, .. } = again.content else { panic!() };
+    assert_eq!(fs::read(path).unwrap(), bytes);
+    let error = node.puller.pull(&image("registry.test/team/other:v1"), &[], &()).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be reached") && error.contains(&format!("mirror {host}: ")), "{error}");
 }
 
 #[tokio::test]
@@ -66,40 +103,45 @@ async fn a_mirror_that_gives_other_content_is_passed_over() {
     let bytes = module(100_000);
     let mut other = bytes.clone();
     other[50_000] ^= 1;
-    let served = Documents::of(&bytes);
-    let lie = Documents { layer: other, ..served.clone() };
-    let liar = Script::start(move |request| lie.answer(request)).await;
-    let origin = Script::start(move |request| served.answer(request)).await;
+    let (liar, origin, digest) = (Registry::start(), Registry::start(), Digest::of(&bytes));
+    liar.push("app:v1", &bytes, &Credential::Anonymous).await;
+    let reference = origin.push("app:v1", &bytes, &Credential::Anonymous).await;
+    fs::write(liar.blob_file(&digest), other).unwrap();
     let hosts = Hosts::new(origin.address(), &format!("[host.'http://{}']\n", liar.address()));
     let node = hosts.node();
-    let image = node.puller.pull(&origin.image(), &[], &()).await.unwrap();
+    let image = node.puller.pull(&reference, &[], &()).await.unwrap();
     let Content::Module { path, .. } = image.content else { panic!() };
-    assert_eq!(std::fs::read(path).unwrap(), bytes);
-    assert_eq!((liar.fetched(&Digest::of(&bytes)), origin.fetched(&Digest::of(&bytes))), (1, 1));
+    assert_eq!(fs::read(path).unwrap(), bytes);
+    for (registry, requests) in [(&liar, 3), (&origin, 1)] {
+        let asked = registry.asked(requests).await;
+        let module = asked.iter().filter(|asked| asked.target.contains(digest.as_str())).count();
+        assert_eq!((asked.len(), module), (requests, 1), "{asked:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_failure_says_what_every_place_said() {
-    let lacks = Script::start(|_| Reply::status(404, "no such thing")).await;
+    let lacks = Registry::start();
     let [gone, server] = NOWHERE;
     let text = format!("server = '{server}'\n[host.'http://{}']\n[host.'{gone}']\n", lacks.address());
     let hosts = Hosts::new("_default", &text);
     let error = hosts.node().puller.pull(&image("registry.test/app:v1"), &[], &()).await;
     let error = error.unwrap_err().to_string();
-    let mirrors = format!(
-        "; mirror {}: not found (404): no such thing; mirror {}: cannot be reached",
-        lacks.address(),
-        &gone[7..]
-    );
-    assert!(error.contains("registry registry.test: cannot be reached") && error.contains(&mirrors), "{error}");
+    for said in [
+        "registry registry.test: cannot be reached".to_owned(),
+        format!("; mirror {}: not found (404): ", lacks.address()),
+        format!("; mirror {}: cannot be reached", &gone[7..]),
+    ] {
+        assert!(error.contains(&said), "{said}: {error}");
+    }
 }
 
 #[tokio::test]
 async fn a_place_is_asked_only_for_what_it_is_there_for() {
-    let served = Documents::of(MODULE);
-    let same = served.clone();
-    let content = Script::start(move |request| served.answer(request)).await;
-    let server = Script::start(move |request| same.answer(request)).await;
+    let (content, server) = (Registry::start(), Registry::start());
+    for registry in [&content, &server] {
+        registry.push("app:v1", MODULE, &Credential::Anonymous).await;
+    }
     let text = format!(
         "server = 'http://{}'\n[host.'http://{}']\ncapabilities = ['pull']\n",
         server.address(),
@@ -107,8 +149,9 @@ async fn a_place_is_asked_only_for_what_it_is_there_for() {
     );
     let hosts = Hosts::new("registry.test", &text);
     hosts.node().puller.pull(&image("registry.test/app:v1"), &[], &()).await.unwrap();
-    assert!(content.asked().iter().all(|it| it.target.contains("/blobs/")), "{:?}", content.asked());
-    assert!(server.asked().iter().all(|it| it.target.contains("/manifests/v1")), "{:?}", server.asked());
+    let (blobs, names) = (content.asked(2).await, server.asked(1).await);
+    assert!(blobs.iter().all(|asked| asked.target.contains("/blobs/")), "{blobs:?}");
+    assert!(names.iter().all(|asked| asked.target.contains("/manifests/v1")), "{names:?}");
 }
 
 #[tokio::test]
@@ -121,7 +164,7 @@ async fn a_registry_that_wants_a_certificate_is_shown_the_one_configured() {
     let server = format!("server = 'https://{}'\nca = '{authority}'\n", registry.address());
     let with = Hosts::new(&directory, &format!("{server}client = [['{certificate}', '{key}']]\n"));
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), MODULE).unwrap();
+    fs::write(file.path(), MODULE).unwrap();
     crate::install_tls();
     let reference = registry.image("app:v1");
     let artifact = Artifact::wasm(file.path()).unwrap();
@@ -133,9 +176,9 @@ async fn a_registry_that_wants_a_certificate_is_shown_the_one_configured() {
     // Docker's layout: the same by file names alone.
     let dockers = Hosts::new("_default", "");
     let own = dockers.path().join(registry.address());
-    std::fs::create_dir(&own).unwrap();
+    fs::create_dir(&own).unwrap();
     for name in ["ca.crt", "client.cert", "client.key"] {
-        std::fs::copy(files.join(name), own.join(name)).unwrap();
+        fs::copy(files.join(name), own.join(name)).unwrap();
     }
     let config = RegistryConfig { tls: vec![registry.address().to_owned()], ..dockers.config() };
     Node::trusting(config).puller.pull(&reference, &[], &()).await.unwrap();

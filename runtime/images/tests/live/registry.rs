@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use samara_images::{Reference, RegistryConfig};
+use samara_images::{Artifact, Credential, Digest, Pusher, Reference, RegistryConfig};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -15,6 +15,23 @@ use tempfile::TempDir;
 pub(crate) const USER: &str = "samara";
 pub(crate) const PASSWORD: &str = "open sesame";
 const HTPASSWD: &str = "samara:$2b$04$Eo1AerRQ0aXMCGryBoIHnuZUKVMVDeN3gqt9iXb1E8m8hTJGPkcha\n";
+
+/// A request that it has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) status: u16,
+}
+
+/// What one is to be.
+#[derive(Default)]
+struct Setup {
+    auth: Option<Value>,
+    tls: Option<Value>,
+    proxy: Option<Value>,
+    authority: Option<Vec<u8>>,
+}
 
 pub(crate) struct Registry {
     process: Child,
@@ -26,7 +43,13 @@ pub(crate) struct Registry {
 impl Registry {
     /// Plain http, open to all.
     pub(crate) fn start() -> Self {
-        Self::with(json!({}), json!({}), None)
+        Self::start_in(tempfile::tempdir().unwrap(), Setup::default())
+    }
+
+    /// A mirror that fetches from `origin` what it does not have, and keeps it.
+    pub(crate) fn mirror_of(origin: &Self) -> Self {
+        let proxy = json!({"remoteurl": format!("http://{}", origin.address)});
+        Self::start_in(tempfile::tempdir().unwrap(), Setup { proxy: Some(proxy), ..Setup::default() })
     }
 
     /// Plain http, with `USER` and `PASSWORD` asked for by the registry itself.
@@ -39,7 +62,8 @@ impl Registry {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("htpasswd");
         std::fs::write(&file, htpasswd).unwrap();
-        Self::start_in(directory, json!({"htpasswd": {"realm": "test", "path": file}}), json!({}), None)
+        let auth = json!({"htpasswd": {"realm": "test", "path": file}});
+        Self::start_in(directory, Setup { auth: Some(auth), ..Setup::default() })
     }
 
     /// Plain http, with tokens asked for that someone else gives out.
@@ -48,7 +72,7 @@ impl Registry {
         let file = directory.path().join("jwks.json");
         std::fs::write(&file, jwks).unwrap();
         let token = json!({"realm": realm, "service": "registry", "issuer": "test", "jwks": file});
-        Self::start_in(directory, json!({"token": token}), json!({}), None)
+        Self::start_in(directory, Setup { auth: Some(json!({"token": token})), ..Setup::default() })
     }
 
     /// TLS, with a certificate of an authority that nobody knows yet.
@@ -82,28 +106,26 @@ impl Registry {
         if asks_clients {
             tls["clientcas"] = json!([file("ca.crt")]);
         }
-        Self::start_in(directory, json!({}), json!({"tls": tls}), Some(authority_certificate.into_bytes()))
+        let authority = Some(authority_certificate.into_bytes());
+        Self::start_in(directory, Setup { tls: Some(tls), authority, ..Setup::default() })
     }
 
-    fn with(auth: Value, http: Value, authority: Option<Vec<u8>>) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), auth, http, authority)
-    }
-
-    fn start_in(directory: TempDir, auth: Value, mut http: Value, authority: Option<Vec<u8>>) -> Self {
-        http["addr"] = json!("127.0.0.1:0");
-        http["secret"] = json!("test");
+    fn start_in(directory: TempDir, setup: Setup) -> Self {
         let mut config = json!({
             "version": "0.1",
-            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": true}},
+            "log": {"level": "info", "formatter": "json", "accesslog": {"disabled": false}},
             "storage": {
                 "filesystem": {"rootdirectory": directory.path().join("data")},
                 "delete": {"enabled": true},
                 "maintenance": {"uploadpurging": {"enabled": false}},
             },
-            "http": http,
+            "http": {"addr": "127.0.0.1:0", "secret": "test"},
         });
-        if auth != json!({}) {
-            config["auth"] = auth;
+        for (place, value) in [("/auth", setup.auth), ("/proxy", setup.proxy), ("/http/tls", setup.tls)] {
+            if let Some(value) = value {
+                let (parent, key) = place.rsplit_once('/').unwrap();
+                config.pointer_mut(parent).unwrap()[key] = value;
+            }
         }
         let file = directory.path().join("config.yml");
         // JSON is YAML.
@@ -115,11 +137,11 @@ impl Registry {
             .env_clear()
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(directory.path().join("asked")).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut registry = Self { process, directory, address: String::new(), authority };
+        let mut registry = Self { process, directory, address: String::new(), authority: setup.authority };
         registry.address = registry.wait(&log);
         registry
     }
@@ -170,8 +192,45 @@ impl Registry {
         }
     }
 
+    /// Pushes a module to it under a name.
+    pub(crate) async fn push(&self, name: &str, wasm: &[u8], credential: &Credential) -> Reference {
+        crate::install_tls();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), wasm).unwrap();
+        let (reference, artifact) = (self.image(name), Artifact::wasm(file.path()).unwrap());
+        Pusher::new(self.config()).push(&reference, &artifact, credential).await.unwrap();
+        reference
+    }
+
+    /// What it was asked for with `GET` so far, once there are so many of them: it writes them down a moment after it answers.
+    pub(crate) async fn asked(&self, at_least: usize) -> Vec<Asked> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let log = std::fs::read_to_string(self.directory.path().join("asked")).unwrap();
+            // The last line may be half written.
+            let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let asked: Vec<Asked> = whole.lines().filter_map(asked).filter(|asked| asked.method == "GET").collect();
+            if asked.len() >= at_least {
+                return asked;
+            }
+            assert!(Instant::now() < deadline, "fewer than {at_least}: {asked:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until it keeps a blob in a repository: a mirror passes it on first.
+    pub(crate) async fn keeps(&self, repository: &str, digest: &Digest) {
+        let repositories = self.directory.path().join("data/docker/registry/v2/repositories");
+        let link = repositories.join(repository).join("_layers/sha256").join(digest.hex()).join("link");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !link.is_file() {
+            assert!(Instant::now() < deadline, "it does not keep {digest}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Where it keeps a blob.
-    pub(crate) fn blob_file(&self, digest: &samara_images::Digest) -> PathBuf {
+    pub(crate) fn blob_file(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
         blobs.join(&hex[..2]).join(hex).join("data")
@@ -184,6 +243,14 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// `127.0.0.1 - - [time] "GET /v2/ HTTP/1.1" 200 2 "" "samara/0.1.0"`
+fn asked(line: &str) -> Option<Asked> {
+    let mut quoted = line.split('"');
+    let mut request = quoted.nth(1)?.split(' ');
+    let status = quoted.next()?.split_whitespace().next()?.parse().ok()?;
+    Some(Asked { method: request.next()?.to_owned(), target: request.next()?.to_owned(), status })
 }
 
 /// The other one: go-containerregistry's, which `crane` serves from its memory.
