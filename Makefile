@@ -23,7 +23,7 @@ export RUSTDOCFLAGS = -D warnings
 MAKEFLAGS += --no-print-directory
 BESIDE = +@$(MAKE) -j4
 
-.PHONY: demo down test check lint unit live bench fuzz host samples tools tools-test tools-bench machine setup deny clean
+.PHONY: demo down test check lint unit live bench fuzz host samples guests tools tools-test tools-bench machine setup deny clean
 
 demo: setup
 	$(BESIDE) tools samples host
@@ -56,9 +56,13 @@ unit: $(TOOLS)/registry $(TOOLS)/crane $(TOOLS)/moto/bin/moto_server # the image
 	@cargo test -p samara-tests --lib
 
 bench: setup
-	$(BESIDE) tools tools-bench samples host
+	$(BESIDE) tools tools-test tools-bench samples guests host
 	@cargo build --release -p samara --bins
 	@$(SUDO) env SAMARA_BIN=$(TARGET)/release/samara $(TARGET)/debug/bench
+	@for page in ctr-run pull speed; do \
+	  echo "== tests/$$page.sh"; $(SUDO) env SAMARA_BIN=$(TARGET)/release/samara tests/$$page.sh || exit 1; done
+	@cargo bench -p samara-runtime --bench http
+	@cargo bench -p samara-shim --bench start
 
 # Instrumented are our own crates alone; the lock file is the one that is shipped, and libfuzzer.
 SECONDS = 60
@@ -71,6 +75,11 @@ fuzz:
 # The one build which demo and tests share.
 host:
 	@cargo build -p samara -p samara-tests --bins
+
+# What `make bench` alone measures.
+guests:
+	@cd tests/guests && export CARGO_TARGET_DIR=$(CURDIR)/target/guests \
+	&& cargo build --quiet --release --target wasm32-wasip1 && cargo build --quiet --release --bin speed
 
 samples:
 	@cd samples && export CARGO_TARGET_DIR=$$PWD/target \

@@ -10,8 +10,10 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, ResourceExt as _};
-use samara_tests::cluster::{Cluster, tools_dir};
+use samara_images::Artifact;
+use samara_tests::cluster::{Cluster, tools_dir, workspace};
 use samara_tests::manifest::PodSpec;
+use samara_tests::samples;
 use samara_tests::site::process::Program;
 use samara_tests::wait::{Seen, until};
 use serde_json::json;
@@ -138,25 +140,46 @@ pub(crate) async fn start_kwok(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-/// A module of some size whose image the node has never seen, and a second pod of it: create to Ready of both.
+/// A module of some size whose image the node has never seen, and a second pod of it: create to Ready of both, and of a pod
+/// of the floor between them.
 pub(crate) async fn first_of_an_image(cluster: &Cluster, report: &mut Report) -> Result<()> {
-    let namespace = new_namespace(cluster, Target::Samara).await?;
-    let api = Api::<Pod>::namespaced(cluster.client().clone(), &namespace);
-    for (name, what) in [("first", "nothing cached: pull, compile and start"), ("second", "from the cache")] {
-        let pod = PodSpec::of("go-hello").main(json!({ "args": ["--hold"] })).pod(name);
-        let version = api.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
-        let (done, ready) = oneshot::channel();
-        let watching = tokio::spawn(watch(api.clone(), version, 1, done));
-        let began = Instant::now();
-        api.create(&PostParams::default(), &serde_json::from_value(pod)?).await.context("create a pod")?;
-        let ready = tokio::time::timeout(LIMIT, ready).await.context("the pod is not Ready")?.context("the watch")?;
-        let at = ready.values().next().copied().unwrap_or(began);
-        report
-            .line(format!("a pod of the 2.5 MB module go-hello, {what}: Ready after {} ms", (at - began).as_millis()));
-        watching.abort();
-        api.delete(name, &DeleteParams::default().grace_period(0)).await.context("delete the pod")?;
+    let module = workspace().join("target/guests/wasm32-wasip1/release/script.wasm");
+    let image = samples::image("script");
+    let artifact = Artifact::wasm(&module).with_context(|| format!("make {image}; `make guests`"))?;
+    samples::push(&samples::pusher(), &image, artifact).await?;
+    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+    let size = std::fs::metadata(&module)?.len() as f64 / 1e6;
+    let what = format!("a pod of a module of {size:.1} MB");
+    let script = json!({ "image": image, "args": ["print(40 + 2)", "--hold"] });
+    let spec = PodSpec::of("script").main(script);
+    let first = create_to_ready(cluster, Target::Samara, spec.pod("first")).await?;
+    report.line(format!("{what}, nothing cached (pull, compile, start): Ready after {} ms", first.as_millis()));
+    let mut floor = Vec::new();
+    let mut cached = Vec::new();
+    for number in 0..9 {
+        floor.push(create_to_ready(cluster, Target::Kwok, Target::Kwok.pod(&format!("floor-{number}"))).await?);
+        cached.push(create_to_ready(cluster, Target::Samara, spec.pod(&format!("cached-{number}"))).await?);
     }
+    report.starts("one pod of KWOK, one at a time", floor);
+    report.starts(&format!("{what}, from the cache, one at a time"), cached);
     Ok(())
+}
+
+/// One pod in a namespace of its own, deleted when it was Ready.
+async fn create_to_ready(cluster: &Cluster, target: Target, pod: serde_json::Value) -> Result<Duration> {
+    let namespace = new_namespace(cluster, target).await?;
+    let api = Api::<Pod>::namespaced(cluster.client().clone(), &namespace);
+    let version = api.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
+    let (done, ready) = oneshot::channel();
+    let watching = tokio::spawn(watch(api.clone(), version, 1, done));
+    let pod: Pod = serde_json::from_value(pod)?;
+    let began = Instant::now();
+    api.create(&PostParams::default(), &pod).await.context("create a pod")?;
+    let ready = tokio::time::timeout(LIMIT, ready).await.context("the pod is not Ready")?.context("the watch")?;
+    let at = ready.values().next().copied().unwrap_or(began);
+    watching.abort();
+    api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await.context("delete the pod")?;
+    Ok(at - began)
 }
 
 /// One pod, so that images and code are there and every path has been taken once.
