@@ -41,7 +41,7 @@ test: setup
 live:
 	@cargo build -p samara -p samara-shim --bins
 	@SAMARA_CGROUP2_TESTS="$$(cargo test --no-run -p samara-shim -p samara-shim-client 2>&1 \
-	| sed -nE 's/.*Executable (tests.shim.main.rs|unittests src.lib.rs) \((.*(shim|samara_shim_client)-[0-9a-f]+)\)/\2/p' \
+	| sed -nE 's/.*Executable (tests.(shim|zygote).main.rs|unittests src.lib.rs) \((.*(shim|zygote|samara_shim_client)-[0-9a-f]+)\)/\3/p' \
 	| grep -v samara_shim- | sed "s,^target/,$(CURDIR)/target/," | paste -sd:)" cargo test -p samara-tests
 
 check: setup lint unit

@@ -16,8 +16,12 @@ use crate::outcome::{Outcome, outcomes};
 /// The machine is slow: everything in it is emulated.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Which tests: those of what differs between v1 and v2. Left out is what measures time or makes a crowd.
-const SHIM: [&str; 6] = ["limits::", "life::", "--skip", "a_hundred", "--skip", "a_paused"];
+/// Which tests of which program: those of what differs between v1 and v2. Left out is what makes a crowd.
+const TESTS: [(&str, &[&str]); 3] = [
+    ("shim-", &["limits::", "life::", "pause", "--skip", "a_hundred"]),
+    ("zygote-", &["ends::", "exec::"]),
+    ("samara_shim_client-", &["cgroup::"]),
+];
 
 /// What is to run; `None` if the host has pure v2 itself.
 pub(crate) fn needed() -> Result<Option<Plan>> {
@@ -34,8 +38,9 @@ pub(crate) fn needed() -> Result<Option<Plan>> {
 
 fn args_of(program: &Path) -> Vec<String> {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
-    let filters: &[&str] = if name.starts_with("shim-") { &SHIM } else { &["cgroup::"] };
-    filters.iter().chain(&["--test-threads", "2"]).map(ToString::to_string).collect()
+    let of_program = TESTS.iter().find(|(program, _)| name.starts_with(program));
+    let filters = of_program.map_or(&[][..], |(_, filters)| filters);
+    filters.iter().chain(&["--test-threads", "2", "--color", "never"]).map(ToString::to_string).collect()
 }
 
 /// Boots the machine, and returns what its tests came to.

@@ -10,11 +10,12 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Reads cargo test's own lines.
+/// Reads the lines of `cargo test` and of libtest-mimic, which pads its names.
 pub(crate) fn outcomes(console: &str) -> Vec<Outcome> {
     let said = sections(console);
     let results = console.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
-    let judged = results.filter_map(|(name, verdict)| match verdict.trim() {
+    let results = results.map(|(name, verdict)| (name.trim_end(), verdict.trim()));
+    let judged = results.filter_map(|(name, verdict)| match verdict {
         "ok" => Some(Outcome { name: name.to_owned(), failure: None }),
         "FAILED" => {
             let text = said.get(name).cloned().unwrap_or_else(|| "it said nothing".into());
@@ -25,13 +26,13 @@ pub(crate) fn outcomes(console: &str) -> Vec<Outcome> {
     judged.collect()
 }
 
-/// `---- name stdout ----` and what follows it.
+/// `---- name stdout ----`, or without the second word, and what follows it.
 fn sections(console: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut current: Option<String> = None;
     for line in console.lines() {
-        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
-            current = Some(name.to_owned());
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            current = Some(name.trim_end_matches(" stdout").to_owned());
         } else if line == "failures:" || line.starts_with("test result:") {
             current = None;
         } else if let Some(name) = &current {
