@@ -15,6 +15,7 @@ mod bell;
 mod dial;
 mod drain;
 mod exchange;
+mod idle;
 mod instance;
 mod listen;
 mod outbound;

@@ -22,6 +22,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use super::answer::{AnswerBody, RequestLimits, answer};
 use super::bell::Bell;
 use super::drain::Farewell;
+use super::idle::Streams;
 use super::listen::Listeners;
 use super::queue::Queue;
 use super::request::BodyLimits;
@@ -244,9 +245,11 @@ impl Serving {
         let goaway = self.goaway.clone();
         let patience = self.limits.body.patience;
         let serving = Arc::new(self);
+        let streams = Streams::none();
+        let open = streams.clone();
         let service = service_fn(move |request| {
-            let serving = Arc::clone(&serving);
-            async move { serving.answer(request).await }
+            let (serving, stream) = (Arc::clone(&serving), open.begin());
+            async move { Ok::<_, Infallible>(serving.answer(request).await?.map(|body| stream.until_sent(body))) }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -257,11 +260,18 @@ impl Serving {
             .keep_alive_timeout(patience);
         let mut connection = pin!(builder.serve_connection(wire, service));
         tokio::select! {
+            result = &mut connection => return result,
+            () = goaway.cancelled() => {}
+            () = streams.still_for(patience) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        // A client that asked before it heard is answered; one that takes nothing is not waited for.
+        tokio::select! {
             result = &mut connection => result,
-            () = goaway.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+            () = async {
+                tokio::time::sleep(patience).await;
+                streams.still_for(patience).await;
+            } => Ok(()),
         }
     }
 

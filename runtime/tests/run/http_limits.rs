@@ -17,7 +17,7 @@ crate::trials![
     one_connection_too_many_is_503_until_another_ends,
 ];
 
-fn impatient(world: &mut World) {
+pub(crate) fn impatient(world: &mut World) {
     world.http.client_timeout = Duration::from_millis(300);
 }
 

@@ -10,6 +10,7 @@ mod files;
 mod fork;
 mod guest;
 mod http;
+mod http2;
 mod http_limits;
 mod limits;
 mod namespace;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         files::trials(),
         fork::trials(),
         http::trials(),
+        http2::trials(),
         http_limits::trials(),
         limits::trials(),
         network::trials(),
