@@ -84,7 +84,7 @@ fn sieve() -> u64 {
             continue;
         }
         count += 1;
-        let mut multiple = number * number;
+        let mut multiple = number.saturating_mul(number);
         while multiple < MOST {
             composite[multiple] = true;
             multiple += number;
