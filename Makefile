@@ -51,7 +51,7 @@ lint:
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@cargo doc --workspace --no-deps --quiet
 
-unit: $(TOOLS)/registry $(TOOLS)/crane $(TOOLS)/moto/bin/moto_server # the image store is tested against them
+unit: $(TOOLS)/registry $(TOOLS)/crane $(TOOLS)/moto/bin/moto_server $(TOOLS)/wkg/bin/wkg # the image store is tested against them
 	@cargo test --workspace --exclude samara-tests
 	@cargo test -p samara-tests --lib
 
@@ -94,7 +94,7 @@ machine:
 	@grep -qs memory /sys/fs/cgroup/cgroup.controllers || tests/machine/fetch.sh $(CURDIR)/target/machine
 
 tools: $(PLANE) $(TOOLS)/registry $(TOOLS)/crane
-tools-test: $(TOOLS)/moto/bin/moto_server $(TOOLS)/containerd
+tools-test: $(TOOLS)/moto/bin/moto_server $(TOOLS)/wkg/bin/wkg $(TOOLS)/containerd
 tools-bench: $(TOOLS)/kwok
 
 $(PLANE) &: tests/tools/kubernetes/go.mod tests/tools/kubernetes/go.sum
@@ -105,6 +105,8 @@ $(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider &: tests/tools/oci
 	@tests/tools/build.sh oci $(TOOLS)
 $(TOOLS)/moto/bin/moto_server: tests/tools/moto/requirements.txt tests/tools/moto/build.sh
 	@tests/tools/moto/build.sh $(TOOLS)
+$(TOOLS)/wkg/bin/wkg: tests/tools/wkg/build.sh
+	@tests/tools/wkg/build.sh $(TOOLS)
 $(TOOLS)/containerd $(TOOLS)/ctr &: tests/tools/containerd/go.mod tests/tools/containerd/go.sum
 	@tests/tools/build.sh containerd $(TOOLS)
 $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum

@@ -13,6 +13,7 @@ case "$(uname -sm)" in
 "Linux x86_64") ;;
 *) missing "this is $(uname -sm), not Linux x86_64: use a Linux virtual machine" ;;
 esac
+"$(dirname "$0")/host.sh"
 command -v cargo >/dev/null || missing "cargo is missing: install Rust from https://rustup.rs"
 command -v rustup >/dev/null || missing "rustup is missing: install Rust from https://rustup.rs (the Wasm targets come by it)"
 command -v cc >/dev/null || missing "a C compiler is missing: install the distribution's gcc"
@@ -34,14 +35,16 @@ for wasm in wasm32-wasip1 wasm32-wasip2; do
     esac
 done
 
-# What may be installed: the program that is looked for, and its package. moto, which stands for AWS in the tests, is Python. The live suite restarts the agent as a unit of a
-# systemd of its own, which nothing but the test starts. Registries are asked through tinyproxy.
+# What may be installed: the program that is looked for, and its package. moto, which stands for AWS in the tests, is Python; buildah
+# makes images for them, and registries are asked through tinyproxy. The live suite restarts the agent as a unit of a systemd of its
+# own, which nothing but the test starts.
 PATH=$PATH:/usr/sbin:/sbin
 packages=
 command -v ip >/dev/null || packages="$packages iproute2"
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 [ -x /usr/lib/systemd/systemd ] || packages="$packages systemd"
 command -v tinyproxy >/dev/null || packages="$packages tinyproxy-bin"
+command -v buildah >/dev/null || packages="$packages buildah"
 if [ -n "$packages" ]; then
     command -v apt-get >/dev/null || missing "these are missing: install the distribution's$packages"
     echo "installing$packages"

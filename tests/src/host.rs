@@ -96,6 +96,27 @@ mod tests {
         judge(&able()).expect("accepted");
     }
 
+    /// What `tests/host.sh`, which make asks before it builds, says where something is taken away.
+    fn script(without: &[&str]) -> String {
+        let script = crate::cluster::workspace().join("tests/host.sh");
+        let mut command = std::process::Command::new(without[0]);
+        let output = command.args(&without[1..]).arg(script).output().expect("run it");
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    #[test]
+    fn make_says_the_same_before_it_builds() {
+        let hidden = "mount -t tmpfs tmpfs /sys/fs/cgroup && exec \"$0\"";
+        for (without, facts) in [
+            (&["setpriv", "--bounding-set", "-net_admin"][..], Facts { capabilities: !(1 << 12), ..able() }),
+            (&["setpriv", "--bounding-set", "-sys_admin"], Facts { capabilities: !(1 << 21), ..able() }),
+            (&["unshare", "--mount", "sh", "-c", hidden], Facts { cgroups: false, ..able() }),
+        ] {
+            assert_eq!(script(without), refusal(facts) + "\n");
+        }
+    }
+
     #[test]
     fn every_refusal_is_one_line_that_says_what_to_do() {
         for (facts, names, advice) in [

@@ -32,14 +32,22 @@ kwok) stamp= programs=sigs.k8s.io/kwok/cmd/kwok ;;
     ;;
 esac
 
+# A bar on a terminal, a line for each tenth elsewhere.
+bar=
+[ ! -t 1 ] || bar=1
 total=$(go list -deps -tags "$tags" $programs | wc -l)
 # `-v` names each package as it is compiled; only those that are not in Go's cache are.
-{ go build -v -tags "$tags" -ldflags "-s -w $stamp" -o "$out/" $programs 2>&1 && echo "BUILT"; } | awk -v name="$name" -v total="$total" '
+{ go build -v -tags "$tags" -ldflags "-s -w $stamp" -o "$out/" $programs 2>&1 && echo "BUILT"; } | awk -v name="$name" -v total="$total" -v bar="$bar" '
+    function draw(width) {
+        width = int(30 * done / total)
+        printf "\r%s [%-30s] %d of %d packages\033[K", name, substr("==============================", 1, width), done, total
+        fflush()
+    }
     /^BUILT$/ { built = 1; next }
     /^go: downloading/ { next }
-    /^[a-z0-9.]+[a-z0-9.\/_~-]*$/i && !/ / { done++; if (done * 10 >= total * (tenth + 1)) { tenth = int(done * 10 / total); printf "%s: %d of %d packages\n", name, done, total; fflush() } next }
+    /^[a-z0-9.]+[a-z0-9.\/_~-]*$/i && !/ / { done++; if (bar) draw(); else if (done * 10 >= total * (tenth + 1)) { tenth = int(done * 10 / total); printf "%s: %d of %d packages\n", name, done, total; fflush() } next }
     { print > "/dev/stderr" }
-    END { exit !built }'
+    END { if (bar && done) printf "\r\033[K"; if (bar && built) print name ": built"; exit !built }'
 # Go leaves an unchanged program alone; make compares times.
 for program in $programs; do
     touch "$out/${program##*/}"

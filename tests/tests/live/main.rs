@@ -3,6 +3,7 @@
 //! One control plane and one node serve all tests; each test has a namespace of its own, and those that kill or configure
 //! an agent start a node of their own. What a failed test leaves behind is in `target/live/<test>/`.
 
+mod artifacts;
 mod images;
 mod l1;
 mod l2;
@@ -21,6 +22,6 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // Tests wait more than they work.
     args.test_threads.get_or_insert(6);
-    let tests = [images::tests(), l1::tests(), l2::tests(), l3::tests()].concat();
+    let tests = [artifacts::tests(), images::tests(), l1::tests(), l2::tests(), l3::tests()].concat();
     trial::run(&args, tests)
 }

@@ -1,6 +1,7 @@
 //! Pull and push against the real registry (distribution v3), and against a scripted one for what a real one cannot do on cue.
 
 mod admission;
+mod buildah;
 mod credentials;
 mod ecr;
 mod formats;
@@ -19,6 +20,7 @@ mod script;
 mod sharing;
 mod store;
 mod ways;
+mod wkg;
 
 use samara_images::{ImageStore, Puller, PullerConfig, RegistryConfig};
 use tempfile::TempDir;
