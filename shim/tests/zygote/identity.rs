@@ -2,7 +2,7 @@
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, PosixRlimitBuilder, PosixRlimitType};
 
-use crate::container::Container;
+use crate::container::{Container, mkdir, write};
 use crate::guests;
 use crate::zygote::Zygote;
 
@@ -13,7 +13,8 @@ crate::trials![
     privileges_cannot_be_regained_and_memory_is_not_dumped,
     a_score_that_makes_it_a_likelier_victim_is_set_and_one_that_needs_a_privilege_is_told,
     limits_are_set,
-    a_profile_of_a_security_module_that_is_not_there_is_refused_by_name,
+    an_apparmor_profile_is_applied_or_refused_by_name,
+    an_selinux_label_where_there_is_no_selinux_is_refused_by_name,
 ];
 
 fn capabilities(names: &[Capability]) -> Option<LinuxCapabilities> {
@@ -111,19 +112,39 @@ fn limits_are_set() {
     assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["Max", "open", "files", "123", "234", "files"]);
 }
 
-fn a_profile_of_a_security_module_that_is_not_there_is_refused_by_name() {
+/// The profile which the machine with pure cgroup v2 has (`tests/machine/apparmor`); elsewhere no test loads any.
+const LOADED: &str = "samara-test";
+
+fn an_apparmor_profile_is_applied_or_refused_by_name() {
     let mut zygote = Zygote::start();
-    if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
-        let apparmor = |name: &str| {
-            let name = name.to_owned();
-            Container::new(guests::HELLO).identity(move |identity| identity.apparmor_profile = Some(name))
-        };
-        let (running, message) = zygote.try_fork(apparmor("k8s-web"));
-        assert!(message.starts_with(r#"AppArmor profile "k8s-web" cannot be applied on this node"#), "{message}");
-        let (exited, record) = zygote.exited(&running);
-        assert_eq!((exited.exit_code, record.message.as_ref()), (128, Some(&message)));
-        assert_eq!(zygote.code_of(apparmor("unconfined")), 0, "which it is");
+    let apparmor = |guest: &str, profile: &str| {
+        Container::new(guest).identity(|identity| identity.apparmor_profile = Some(profile.to_owned()))
+    };
+    let profiles = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    if profiles.lines().any(|line| line.starts_with(LOADED)) {
+        let running = zygote.fork(apparmor(guests::SLEEP, LOADED));
+        let current = std::fs::read_to_string(running.proc("attr/current")).unwrap();
+        assert_eq!(current.trim_end(), format!("{LOADED} (enforce)"));
+        // And it is the kernel that keeps to it.
+        for (profile, code) in [(LOADED, EACCES), ("unconfined", 0)] {
+            let container = apparmor(guests::READ, profile);
+            mkdir(container.root(), "data");
+            write(container.root(), "data/file", "not for everybody");
+            assert_eq!(zygote.code_of(container), code, "{profile}");
+        }
     }
+    let (running, message) = zygote.try_fork(apparmor(guests::HELLO, "k8s-web"));
+    assert!(message.starts_with(r#"AppArmor profile "k8s-web" cannot be applied on this node"#), "{message}");
+    let (exited, record) = zygote.exited(&running);
+    assert_eq!((exited.exit_code, record.message.as_ref()), (128, Some(&message)));
+    assert_eq!(zygote.code_of(apparmor(guests::HELLO, "unconfined")), 0, "which it is");
+}
+
+/// As preview 1 counts.
+const EACCES: u8 = 2;
+
+fn an_selinux_label_where_there_is_no_selinux_is_refused_by_name() {
+    let mut zygote = Zygote::start();
     if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
         let label = "system_u:system_r:container_t:s0:c1,c2";
         let container = Container::new(guests::HELLO).identity(|identity| identity.selinux_label = Some(label.into()));

@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use samara_tests::cluster::workspace;
 
-use crate::init::{MODULES, PLAN, Plan, Run};
+use crate::init::{MODULES, PARSER, PLAN, PROFILE, Plan, Run};
 use crate::initramfs::Initramfs;
 use crate::outcome::{Outcome, outcomes};
 
 /// The machine is slow: everything in it is emulated.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Which tests of which program: those of what differs between v1 and v2. Left out is what makes a crowd.
-const TESTS: [(&str, &[&str]); 3] = [
-    ("shim-", &["limits::", "life::", "pause", "--skip", "a_hundred"]),
-    ("zygote-", &["ends::", "exec::"]),
-    ("samara_shim_client-", &["cgroup::"]),
+/// Which tests of which program, run by run (libtest-mimic takes one filter): those of what differs between v1 and v2, of
+/// what an older kernel has less of (Landlock), and of what the host may not have (AppArmor). Left out is what makes a
+/// crowd.
+const TESTS: [(&str, &[&[&str]]); 3] = [
+    ("shim-", &[&["limits::", "life::", "pause", "--skip", "a_hundred"]]),
+    ("zygote-", &[&["ends::"], &["exec::"], &["walls::"], &["apparmor"]]),
+    ("samara_shim_client-", &[&["cgroup::"]]),
 ];
 
 /// What is to run; `None` if the host has pure v2 itself.
@@ -32,15 +34,17 @@ pub(crate) fn needed() -> Result<Option<Plan>> {
     let Some(list) = env::var_os("SAMARA_CGROUP2_TESTS").filter(|list| !list.is_empty()) else {
         bail!("the host has cgroup v1; the tests for v2 are run by `make test`, which builds what they need");
     };
-    let runs = env::split_paths(&list).map(|program| Run { args: args_of(&program), program }).collect();
-    Ok(Some(Plan { runs }))
+    Ok(Some(Plan { runs: env::split_paths(&list).flat_map(runs_of).collect() }))
 }
 
-fn args_of(program: &Path) -> Vec<String> {
+fn runs_of(program: PathBuf) -> Vec<Run> {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     let of_program = TESTS.iter().find(|(program, _)| name.starts_with(program));
-    let filters = of_program.map_or(&[][..], |(_, filters)| filters);
-    filters.iter().chain(&["--test-threads", "2", "--color", "never"]).map(ToString::to_string).collect()
+    let runs = of_program.map_or(&[][..], |(_, runs)| runs);
+    let args = |filters: &[&str]| {
+        filters.iter().chain(&["--test-threads", "2", "--color", "never"]).map(ToString::to_string).collect()
+    };
+    runs.iter().map(|filters| Run { program: program.clone(), args: args(filters) }).collect()
 }
 
 /// Boots the machine, and returns what its tests came to.
@@ -96,6 +100,9 @@ fn pack(plan: &Plan, machine: &Path) -> Result<Initramfs> {
         let file = find(&machine.join("modules"), name).with_context(|| format!("no {name}: run `make machine`"))?;
         files.file(&file, &format!("/modules/{name}"))?;
     }
+    let parser = machine.join("apparmor_parser");
+    files.program(&parser, PARSER).context("run `make machine`")?;
+    files.text(PROFILE, include_str!("../../machine/apparmor"));
     for run in &plan.runs {
         files.program(&run.program, &run.program.to_string_lossy())?;
     }

@@ -4,13 +4,18 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 use serde::{Deserialize, Serialize};
 
+use crate::outcome::FAILED;
+
 /// Where the plan is.
 pub(crate) const PLAN: &str = "/plan.json";
+/// A profile, and what gives it to the kernel.
+pub(crate) const PROFILE: &str = "/apparmor";
+pub(crate) const PARSER: &str = "/bin/apparmor_parser";
 /// What the cloud kernel has as modules and a container needs.
 pub(crate) const MODULES: [&str; 2] = ["overlay.ko", "veth.ko"];
 
@@ -30,7 +35,7 @@ pub(crate) struct Run {
 /// Prepares the machine, runs the plan, and switches the machine off.
 pub(crate) fn main() -> ExitCode {
     if let Err(error) = prepare().and_then(|()| run()) {
-        println!("the machine failed: {error:#}");
+        println!("{FAILED}{error:#}");
     }
     rustix::fs::sync();
     match reboot(RebootCommand::PowerOff) {
@@ -47,6 +52,7 @@ fn prepare() -> Result<()> {
     for (kind, at) in [
         ("proc", "/proc"),
         ("sysfs", "/sys"),
+        ("securityfs", "/sys/kernel/security"),
         ("devtmpfs", "/dev"),
         ("devpts", "/dev/pts"),
         ("tmpfs", "/dev/shm"),
@@ -63,6 +69,9 @@ fn prepare() -> Result<()> {
         let file = File::open(Path::new("/modules").join(name)).with_context(|| format!("open {name}"))?;
         finit_module(&file, c"", 0).with_context(|| format!("load {name}"))?;
     }
+    let loaded =
+        Command::new(PARSER).args(["--replace", "--skip-cache", PROFILE]).status().context("start the parser")?;
+    ensure!(loaded.success(), "the AppArmor profile cannot be loaded: {loaded}");
     Ok(())
 }
 
@@ -98,7 +107,10 @@ fn run() -> Result<()> {
     for run in plan.runs {
         println!("running {}", run.program.display());
         let status = Command::new(&run.program).args(&run.args).env("PATH", "/bin").current_dir("/tmp").status();
-        println!("ended: {:?}", status.with_context(|| format!("start {}", run.program.display()))?);
+        let status = status.with_context(|| format!("start {}", run.program.display()))?;
+        if !status.success() {
+            println!("{FAILED}{} {} ended with {status}", run.program.display(), run.args.join(" "));
+        }
     }
     Ok(())
 }

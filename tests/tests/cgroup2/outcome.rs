@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Begins a line that says what did not even come to a test.
+pub(crate) const FAILED: &str = "the machine failed: ";
+
 /// A test that ran in the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -10,7 +13,7 @@ pub(crate) struct Outcome {
     pub(crate) failure: Option<String>,
 }
 
-/// Reads the lines of `cargo test` and of libtest-mimic, which pads its names.
+/// Reads also the machine's own word, and the lines of `cargo test` and of libtest-mimic, which pads its names.
 pub(crate) fn outcomes(console: &str) -> Vec<Outcome> {
     let said = sections(console);
     let results = console.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
@@ -23,7 +26,9 @@ pub(crate) fn outcomes(console: &str) -> Vec<Outcome> {
         }
         _ => None,
     });
-    judged.collect()
+    let machine = console.lines().filter_map(|line| line.split_once(FAILED));
+    let machine = machine.map(|(_, why)| Outcome { name: "the_machine".to_owned(), failure: Some(why.to_owned()) });
+    judged.chain(machine).collect()
 }
 
 /// `---- name stdout ----`, or without the second word, and what follows it.
