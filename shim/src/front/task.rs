@@ -269,10 +269,18 @@ impl Task {
     /// Sends a signal to one process, or to all.
     pub(crate) async fn kill(&self, exec_id: &str, signal: u32, all: bool) -> Result<(), TaskError> {
         let process = self.process(exec_id)?;
-        let done = process.signal(signal).await;
         if !all {
-            return done;
+            return process.signal(signal).await;
         }
+        // The first of them last: it takes its pid namespace with it.
+        let execs = self.processes().into_iter().skip(1).filter(|exec| exec.phase().pid().is_some());
+        for exec in execs {
+            match exec.signal(signal).await {
+                Ok(()) | Err(TaskError::Finished) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let done = self.init.signal(signal).await;
         if let (Some(cgroup), true) = (&self.init.cgroup, signal == libc::SIGKILL.cast_unsigned()) {
             cgroup.kill()?;
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use containerd_shim_protos::api::{DeleteResponse, Empty, ForwardRequest, StateRequest};
+use containerd_shim_protos::api::{DeleteResponse, Empty, ForwardRequest};
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::shim_async::{Events, create_events};
 use samara_shim_client::{Shim, ShimError};
@@ -143,21 +143,4 @@ async fn kubernetes_sandbox_container_waits_until_it_is_told() {
     node.run(&container).await;
     node.shim.kill(&container.id, "", 15, false).await.expect("asked to stop");
     assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 143);
-}
-
-#[tokio::test]
-async fn the_older_name_of_the_task_service_is_served_too() {
-    let node = Node::start().await;
-    let client =
-        ttrpc::r#async::Client::connect(&format!("unix://{}", node.shim.socket().display())).await.expect("front");
-    let request = ttrpc::proto::Request {
-        service: "containerd.task.v2.Task".into(),
-        method: "State".into(),
-        payload: StateRequest { id: "none".into(), ..StateRequest::default() }.write_to_bytes().expect("bytes"),
-        ..ttrpc::proto::Request::default()
-    };
-    match client.request(request).await {
-        Err(ttrpc::Error::RpcStatus(status)) => assert_eq!(status.code(), ttrpc::Code::NOT_FOUND, "{status:?}"),
-        other => panic!("{other:?}"),
-    }
 }

@@ -14,5 +14,6 @@ mod node;
 mod reconnect;
 mod refusals;
 mod sandbox;
+mod task_v2;
 mod terminal;
 mod upgrade;

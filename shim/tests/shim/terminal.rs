@@ -22,7 +22,10 @@ async fn what_is_typed_comes_back_and_the_size_can_change() {
     let node = Node::start().await;
     let container = node.container(&guests::cat());
     let mut typed = Typed::start(&node, &container).await;
-    node.shim.resize_pty(&container.id, "", 132, 43).await.expect("resized");
+    for (width, height) in [(132, 43), (80, 24), (u16::MAX, 1)] {
+        node.shim.resize_pty(&container.id, "", width.into(), height.into()).await.expect("resized");
+        assert_eq!(typed.size(), (width, height));
+    }
     typed.comes_back("typed").await;
     node.shim.kill(&container.id, "", 15, false).await.expect("asked to stop");
     assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 143);
@@ -30,6 +33,7 @@ async fn what_is_typed_comes_back_and_the_size_can_change() {
 
 /// A terminal in which `cat` runs: what is typed comes back twice, by the echo and by the guest.
 struct Typed {
+    pid: u32,
     input: File,
     output: File,
     seen: String,
@@ -46,7 +50,7 @@ impl Typed {
             terminal: true,
         };
         node.shim.create(&request).await.expect("created");
-        node.shim.start(&container.id, "").await.expect("started");
+        let pid = node.shim.start(&container.id, "").await.expect("started");
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let open = || {
             let mut options = OpenOptions::new();
@@ -54,7 +58,21 @@ impl Typed {
             options
         };
         let output = open().custom_flags(nonblocking).open(&stdout).expect("output");
-        Self { input: open().open(&stdin).expect("input"), output, seen: String::new() }
+        Self { pid, input: open().open(&stdin).expect("input"), output, seen: String::new() }
+    }
+
+    /// Columns and rows of the terminal that the guest has.
+    fn size(&self) -> (u16, u16) {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid)).expect("lives");
+        let is_terminal = |path: &PathBuf| {
+            // The other end, opened by this name, would be a new terminal.
+            fs::read_link(path).is_ok_and(|link| link.starts_with("/dev/pts") && !link.ends_with("ptmx"))
+        };
+        let path = files.map(|file| file.expect("a file").path()).find(is_terminal).expect("the guest has one");
+        let not_ours = rustix::fs::OFlags::NOCTTY.bits().cast_signed();
+        let terminal = OpenOptions::new().read(true).custom_flags(not_ours).open(path).expect("its terminal");
+        let size = rustix::termios::tcgetwinsize(&terminal).expect("a terminal");
+        (size.ws_col, size.ws_row)
     }
 
     async fn comes_back(&mut self, text: &str) {
@@ -81,6 +99,7 @@ async fn a_terminal_outlives_its_front() {
     node.restart().await;
     typed.comes_back("after a death").await;
     node.shim.resize_pty(&container.id, "", 132, 43).await.expect("resized");
+    assert_eq!(typed.size(), (132, 43));
     node.shim = node.shim.upgrade(Path::new(EXE)).await.expect("upgraded");
     typed.comes_back("after an upgrade").await;
     // And for as long as nobody has it, the guest is not hung up.
