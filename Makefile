@@ -4,7 +4,7 @@
 # make bench   figures of the release build against KWOK, written to target/bench.md; docs/benchmarks.md speaks of them
 # make fuzz    each fuzz target for SECONDS=60 (FUZZ="image-layer oci-spec" for some of them); fuzz/README.md
 # make setup   installs what is missing of Wasm targets and distribution packages; the others call it
-# make deny    licences, sources and bans of all dependencies (installs cargo-deny once)
+# make deny    licences, sources and bans of all dependencies; `make test` does it too
 # make clean   removes all that was built
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
@@ -33,7 +33,7 @@ down:
 	@if [ -x $(TARGET)/debug/demo ]; then $(SUDO) $(TARGET)/debug/demo down; else echo "nothing is up"; fi
 
 test: setup
-	$(BESIDE) tools tools-test samples machine lint
+	$(BESIDE) tools tools-test samples machine lint deny
 	@cargo test --workspace --exclude samara-tests
 	@$(MAKE) live
 
@@ -105,8 +105,10 @@ $(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider &: tests/tools/oci
 	@tests/tools/build.sh oci $(TOOLS)
 $(TOOLS)/moto/bin/moto_server: tests/tools/moto/requirements.txt tests/tools/moto/build.sh
 	@tests/tools/moto/build.sh $(TOOLS)
-$(TOOLS)/wkg/bin/wkg: tests/tools/wkg/build.sh
-	@tests/tools/wkg/build.sh $(TOOLS)
+$(TOOLS)/wkg/bin/wkg: tests/tools/crate.sh
+	@tests/tools/crate.sh wkg 0.16.1 $(TOOLS)
+$(TOOLS)/cargo-deny/bin/cargo-deny: tests/tools/crate.sh
+	@tests/tools/crate.sh cargo-deny 0.20.2 $(TOOLS)
 $(TOOLS)/containerd $(TOOLS)/ctr &: tests/tools/containerd/go.mod tests/tools/containerd/go.sum
 	@tests/tools/build.sh containerd $(TOOLS)
 $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
@@ -115,9 +117,8 @@ $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
 setup:
 	@tests/setup.sh $(TARGET) $(TOOLS)
 
-deny:
-	@cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
-	@cargo deny check bans licenses sources
+deny: $(TOOLS)/cargo-deny/bin/cargo-deny
+	@$(TOOLS)/cargo-deny/bin/cargo-deny check bans licenses sources
 
 clean:
 	@cargo clean --quiet

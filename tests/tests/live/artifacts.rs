@@ -43,7 +43,7 @@ async fn output(scene: &Scene, pod: &str, image: &str) -> Result<String> {
     let app = json!({ "image": image, "name": "app" });
     scene.create::<Pod>(PodSpec::of("hello").main(app).set(json!({ "restartPolicy": "Never" })).pod(pod)).await?;
     scene.over(pod).await?;
-    Ok(scene.log(pod, &LogParams::default()).await?)
+    scene.log(pod, &LogParams::default()).await
 }
 
 async fn run(mut command: Command) -> Result<()> {
