@@ -1,13 +1,14 @@
 //! The command line: what there is, and which file does it.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
-use crate::{doctor, image, kube, manual, node, run, system, verbs};
+use crate::image::interrupt::Interrupted;
+use crate::{colour, doctor, image, kube, manual, node, run, system, verbs};
 
 /// Runs WebAssembly where Kubernetes runs containers.
 #[derive(Debug, Parser)]
@@ -146,9 +147,13 @@ pub(crate) fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("samara: {error:#}");
-        ExitCode::from(FAILED)
+    outcome.unwrap_or_else(|error| match error.downcast_ref() {
+        // Who pressed the keys knows.
+        Some(Interrupted(signal)) => ExitCode::from(128 + signal),
+        None => {
+            colour::complain(format_args!("{error:#}"));
+            ExitCode::from(FAILED)
+        }
     })
 }
 
@@ -158,7 +163,8 @@ const FAILED: u8 = 125;
 /// A node logs what a person would want to know of; `RUST_LOG` says otherwise.
 fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let colour = io::stderr().is_terminal() && colour::Colour::of_stderr() == colour::Colour::Shown;
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(io::stderr).init();
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use anstyle::Style;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -18,19 +19,28 @@ pub(crate) enum Format {
 
 /// Columns as wide as their longest cell, two blanks between; the last one ends with its text.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    coloured(head, rows, |_, _| Style::new())
+}
+
+/// The same, with a style for each cell by its row and column.
+pub(crate) fn coloured(head: &[&str], rows: &[Vec<String>], style: impl Fn(usize, usize) -> Style) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([head[column].chars().count()]).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+    let line = |cells: &mut dyn Iterator<Item = (&str, Style)>| {
+        let padded = cells.zip(&widths).map(|((cell, style), width)| {
+            // A colour ends with the text.
+            let blank = width.saturating_sub(cell.chars().count());
+            format!("{style}{cell}{style:#}{:blank$}", "")
+        });
         let line = padded.collect::<Vec<_>>().join("  ");
         format!("{}\n", line.trim_end())
     };
-    let mut text = line(&mut head.iter().copied());
-    for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    let mut text = line(&mut head.iter().map(|cell| (*cell, Style::new())));
+    for (number, row) in rows.iter().enumerate() {
+        text.push_str(&line(&mut row.iter().enumerate().map(|(column, cell)| (cell.as_str(), style(number, column)))));
     }
     text
 }
@@ -90,6 +100,8 @@ mod tests {
         let rows = [vec!["a".into(), "1".into()], vec!["längst".into(), String::new()]];
         assert_eq!(table(&["NAME", "N"], &rows), "NAME    N\na       1\nlängst\n");
         assert_eq!(table(&["NAME", "N"], &[]), "NAME  N\n");
+        let bold = |row, column| if (row, column) == (0, 0) { Style::new().bold() } else { Style::new() };
+        assert_eq!(coloured(&["NAME", "N"], &rows, bold), "NAME    N\n\x1b[1ma\x1b[0m       1\nlängst\n");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `samara`: one file, several programs, told apart by the name they are called by before any thread exists.
 
 mod cli;
+mod colour;
 mod compiler;
 mod container;
 mod doctor;

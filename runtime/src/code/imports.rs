@@ -1,7 +1,9 @@
 //! Whether this host has what wasm imports; if not, which import, and what we have that is like it.
 
 use super::inspect::{Refusal, Shape};
+use crate::engine::Purpose;
 use crate::guest::stop;
+use crate::host::Host;
 use crate::program::{HANDLER, RUN};
 
 /// Interfaces of one version, and what a version must begin with to be served by it.
@@ -77,6 +79,17 @@ pub fn admit(imports: &[String]) -> Result<(), String> {
         Some(import) => Err(unknown_interface(import).to_string()),
         None => Ok(()),
     }
+}
+
+/// Every interface that components may import, in the newest version there is of it.
+pub fn interfaces() -> impl Iterator<Item = String> {
+    FAMILIES.iter().flat_map(|family| family.interfaces.iter().map(|name| format!("{name}@{}", family.version)))
+}
+
+/// Every function that modules may import, as module and name; else why the host cannot tell.
+pub fn functions() -> Result<Vec<(String, String)>, String> {
+    let host = Host::with(Purpose::Compile, 1).and_then(|host| host.module_imports());
+    host.map_err(|error| format!("{error:#}"))
 }
 
 /// What a host can call, under its names in preview 2 and 3.

@@ -24,5 +24,5 @@ pub use cache::{CacheError, CodeCache};
 pub use compile::{CompileError, CompileLimits, compile, ensure};
 pub use file::CodeFile;
 #[cfg(feature = "compile")]
-pub use imports::admit;
+pub use imports::{admit, functions, interfaces};
 pub(crate) use load::Loaded;

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::state::{Ended, Phase, State};
+use crate::colour::Tone;
 
 /// As `ps` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +56,16 @@ impl Status {
             Self::Running { .. } => "running",
             Self::Restarting { .. } => "restarting",
             Self::Exited { .. } => "exited",
+        }
+    }
+
+    /// How it is to be taken.
+    pub(crate) fn tone(&self) -> Tone {
+        match self {
+            Self::Running { .. } => Tone::Good,
+            Self::Restarting { .. } => Tone::Doubtful,
+            Self::Exited { ended: Some(ended) } if ended.exit_code != 0 => Tone::Bad,
+            Self::Created | Self::Exited { .. } => Tone::Plain,
         }
     }
 

@@ -11,7 +11,8 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use crate::format::{Format, print, print_json, table};
+use crate::colour::{Colour, Tone};
+use crate::format::{Format, coloured, print, print_json};
 use crate::place::Place;
 
 /// What `samara doctor` takes.
@@ -83,9 +84,18 @@ pub(crate) fn main(args: DoctorArgs) -> Result<ExitCode> {
                 Verdict::Warn => "warn",
                 Verdict::Fail => "FAIL",
             };
-            let rows =
-                findings.iter().map(|line| vec![word(line.verdict).into(), line.what.clone(), line.found.clone()]);
-            print(table(&["", "WHAT", "FOUND"], &rows.collect::<Vec<_>>()))?;
+            let rows: Vec<Vec<String>> = findings
+                .iter()
+                .map(|line| vec![word(line.verdict).into(), line.what.clone(), line.found.clone()])
+                .collect();
+            let colour = Colour::of_stdout();
+            let style = |row: usize, column| match (column, findings[row].verdict) {
+                (0, Verdict::Ok) => colour.style(Tone::Good),
+                (0, Verdict::Warn) => colour.style(Tone::Doubtful),
+                (0, Verdict::Fail) => colour.style(Tone::Bad),
+                (_, _) => colour.style(Tone::Plain),
+            };
+            print(coloured(&["", "WHAT", "FOUND"], &rows, style))?;
         }
     }
     let fails = findings.iter().any(|line| line.verdict == Verdict::Fail);

@@ -82,10 +82,10 @@ pub(crate) fn load(args: LoadArgs) -> Result<ExitCode> {
         None => Import::Archive(Box::new(File::from(rustix::io::dup(io::stdin())?))),
     };
     let puller = Puller::new(store::open(&args.place.absolute()?)?, PullerConfig::default());
-    let shown = Shown::new("load", args.quiet);
+    let shown = Shown::new("loading", args.quiet);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let images = runtime.block_on(puller.import(from, unnamed.as_ref(), &shown));
-    shown.done();
+    drop(shown);
     for (_, names) in images? {
         print(names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     }

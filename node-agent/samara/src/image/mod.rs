@@ -4,6 +4,8 @@ pub(crate) mod archive;
 pub(crate) mod auth;
 pub(crate) mod build;
 pub(crate) mod compile;
+mod grants;
+pub(crate) mod interrupt;
 pub(crate) mod list;
 pub(crate) mod login;
 mod progress;

@@ -1,14 +1,21 @@
-//! A bar on a terminal; in a pipe, where only the outcome counts, nothing.
+//! A bar on a terminal; one line in a pipe.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use samara_images::{Digest, Progress, ProgressEvent};
 
-/// One bar for all layers of a pull.
+use crate::format::bytes;
+
+const REDRAWN_EVERY: Duration = Duration::from_millis(200);
+
+/// One bar for all layers of a pull. It goes with this.
 #[derive(Debug)]
 pub(crate) struct Shown {
+    what: String,
+    quiet: bool,
     bar: ProgressBar,
     fetched: Mutex<HashMap<Digest, u64>>,
 }
@@ -20,16 +27,23 @@ impl Shown {
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_prefix(what.to_string());
-        Self { bar, fetched: Mutex::default() }
+        if !bar.is_hidden() {
+            // Also while nothing comes.
+            bar.enable_steady_tick(REDRAWN_EVERY);
+        }
+        let what = what.to_string();
+        bar.set_prefix(what.clone());
+        Self { what, quiet, bar, fetched: Mutex::default() }
     }
 
     /// Shows nothing.
     pub(crate) fn silent() -> Self {
         Self::new("", true)
     }
+}
 
-    pub(crate) fn done(&self) {
+impl Drop for Shown {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
@@ -40,6 +54,10 @@ impl Progress for Shown {
             ProgressEvent::Resolved { size, .. } => self.bar.set_length(size),
             ProgressEvent::Fetching { digest, fetched, .. } => {
                 let mut all = self.fetched.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                // Who reads a pipe wants to know why nothing comes.
+                if all.is_empty() && !self.quiet && self.bar.is_hidden() {
+                    eprintln!("{} ({})", self.what, bytes(self.bar.length().unwrap_or(0)));
+                }
                 all.insert(digest.clone(), fetched);
                 self.bar.set_position(all.values().sum());
             }

@@ -8,6 +8,7 @@ use clap::Args;
 use samara_images::{Digest, ImageStore, Reference};
 
 use super::store;
+use crate::colour::complain;
 use crate::container::Shelf;
 use crate::format::print;
 use crate::place::Place;
@@ -38,7 +39,7 @@ pub(crate) fn main(args: RmiArgs) -> Result<ExitCode> {
         match remove(&store, &shelf, &of_pods, name, args.force) {
             Ok(()) => print(format!("{name}\n"))?,
             Err(error) => {
-                eprintln!("samara: {name}: {error:#}");
+                complain(format_args!("{name}: {error:#}"));
                 failed = true;
             }
         }

@@ -1,11 +1,15 @@
 //! The image store of a root directory.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, bail};
-use samara_images::{Image, ImageStore, Puller, PullerConfig, Reference};
+use samara_images::{Admit, Image, ImageStore, Puller, PullerConfig, Reference};
 
 use super::auth;
+use super::interrupt::unless_interrupted;
 use super::progress::Shown;
 use super::registries::Registries;
+use crate::compiler::Imports;
 use crate::place::Place;
 use crate::run::Pull;
 
@@ -37,12 +41,15 @@ pub(crate) async fn fetch(
     quiet: bool,
 ) -> Result<Image> {
     install_tls();
-    let config = PullerConfig { registries: registries.config()?, ..PullerConfig::default() };
-    let credentials = auth::lookup(reference).await?;
-    let shown = Shown::new(reference, quiet);
-    let image = Puller::new(store, config).pull(reference, &credentials, &shown).await;
-    shown.done();
-    Ok(image?)
+    // As the node does: what could not be linked is refused before it comes, if it says what it imports.
+    let admit: Option<Arc<dyn Admit>> = Some(Arc::new(Imports));
+    let config = PullerConfig { registries: registries.config()?, admit, ..PullerConfig::default() };
+    unless_interrupted(async {
+        let credentials = auth::lookup(reference).await?;
+        let shown = Shown::new(format_args!("fetching {reference}"), quiet);
+        Ok(Puller::new(store, config).pull(reference, &credentials, &shown).await?)
+    })
+    .await
 }
 
 /// The one TLS provider of this process.

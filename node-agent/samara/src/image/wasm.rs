@@ -9,6 +9,10 @@ use samara_runtime::code::{self, CompileLimits};
 use serde::Serialize;
 use wasmparser::{Encoding, Parser, Payload};
 
+use super::grants::{self, Grant};
+use crate::colour::{Colour, Tone};
+use crate::format::{bytes, coloured};
+
 /// What its outside says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,9 +36,45 @@ pub(crate) struct Report {
     digest: String,
     #[serde(flatten)]
     face: Option<Face>,
+    /// What each import would get here.
+    grants: Vec<Grant>,
     runs: bool,
     /// Why not.
     refusal: Option<String>,
+}
+
+impl Report {
+    /// For people.
+    pub(crate) fn text(&self, colour: Colour) -> String {
+        let face = self.face.as_ref();
+        let wasi = face.and_then(|face| face.wasi.as_ref()).map(|version| format!(", WASI {version}"));
+        let is = face.map(|face| format!("{}, {}{}", face.kind, face.role, wasi.unwrap_or_default()));
+        let (tone, runs) = match &self.refusal {
+            None => (Tone::Good, "yes"),
+            Some(why) => (Tone::Bad, why.as_str()),
+        };
+        let rows = [
+            ("is", is.unwrap_or_else(|| "no WebAssembly".to_owned())),
+            ("size", bytes(self.size)),
+            ("digest", self.digest.clone()),
+            ("exports", face.map(|face| face.exports.join(", ")).unwrap_or_default()),
+            ("runs here", runs.to_owned()),
+        ];
+        let rows = rows.map(|(name, value)| vec![name.to_owned(), value]);
+        let style = |row, column| colour.style(if (row, column) == (4, 1) { tone } else { Tone::Plain });
+        let mut text = coloured(&["FILE", &self.file], &rows, style);
+        if !self.grants.is_empty() {
+            let rows: Vec<_> =
+                self.grants.iter().map(|grant| vec![grant.import.clone(), grant.text().to_owned()]).collect();
+            let tone = |row: usize, column| match (column, self.grants[row].given) {
+                (1, false) => Tone::Bad,
+                (_, _) => Tone::Plain,
+            };
+            text.push('\n');
+            text.push_str(&coloured(&["IMPORT", "GETS"], &rows, |row, column| colour.style(tone(row, column))));
+        }
+        text
+    }
 }
 
 /// A file longer than this is no wasm that anything here runs.
@@ -46,17 +86,19 @@ pub(crate) fn report(path: &Path) -> Result<Report> {
     if size > LONGEST {
         bail!("{} has {size} bytes, and no wasm file that runs here has more than {LONGEST}", path.display());
     }
-    let bytes = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let content = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
     let exe = std::env::current_exe().context("find this program's own file")?;
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let compiled = runtime.block_on(code::compile(&exe, file, CompileLimits::default()));
+    let face = face(&content).ok();
     Ok(Report {
+        grants: face.iter().flat_map(|face| grants::of(&face.imports, compiled.is_ok())).collect(),
         file: path.display().to_string(),
         size,
-        digest: Digest::of(&bytes).to_string(),
+        digest: Digest::of(&content).to_string(),
         // What cannot be read is what the refusal speaks of.
-        face: face(&bytes).ok(),
+        face,
         runs: compiled.is_ok(),
         refusal: compiled.err().map(|error| format!("{:#}", anyhow::Error::from(error))),
     })

@@ -99,6 +99,10 @@ fn of_this_machine(spec: &mut PodSpec) {
     spec.service_account_name = None;
     spec.service_account = None;
     spec.os = None;
+    // There is no DNS of a cluster to come first, and nothing to warn of.
+    if spec.dns_policy.as_deref().is_none_or(|policy| policy.starts_with("ClusterFirst")) {
+        spec.dns_policy = Some("Default".to_owned());
+    }
 }
 
 fn claims(spec: &mut PodSpec, volumes: &Path) -> Result<()> {
@@ -193,6 +197,7 @@ mod tests {
         plan.with_images_present(|image| (image == "i").then(|| "localhost/i:x".to_owned()));
         let spec = plan.pods[0].spec.clone().unwrap();
         assert_eq!((spec.node_selector, spec.service_account_name), (None, None));
+        assert_eq!(spec.dns_policy.as_deref(), Some("Default"));
         let volume = &spec.volumes.unwrap()[0];
         assert_eq!(volume.host_path.as_ref().unwrap().path, "/v/data");
         assert_eq!(volume.persistent_volume_claim, None);

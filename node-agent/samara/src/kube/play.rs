@@ -11,6 +11,7 @@ use super::home::{Home, Name, Play, name_of, read};
 use super::plan::{Plan, plan};
 use super::verdict::{Verdict, together, verdict};
 use super::{down, member, node};
+use crate::colour::remark;
 use crate::format::print;
 use crate::image::registries::Registries;
 use crate::image::{build, store};
@@ -53,7 +54,7 @@ pub(super) fn main(args: PlayArgs) -> Result<ExitCode> {
     must_be_root("kube play")?;
     let place = args.place.absolute()?;
     let mut plan = plan(read(&args.file)?, &place.volumes())?;
-    plan.notes.iter().for_each(|note| eprintln!("samara: {note}"));
+    plan.notes.iter().for_each(remark);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         images(&place, &args.registries, &mut plan).await?;

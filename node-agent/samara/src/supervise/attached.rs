@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::ports::Forwarder;
 use super::stop::{End, request, until_end};
-use super::streams::Streams;
+use super::streams::{Keys, Streams};
 use super::terminal::{self, Raw};
 use super::{Signals, Task};
+use crate::colour::complain;
 use crate::container::{Container, Ended, Phase, Shelf, State, Supervisor};
 use crate::place::Place;
 
@@ -24,7 +25,7 @@ pub(crate) async fn run(place: &Place, shelf: &Shelf, container: &Container) -> 
     match lived {
         Ok(end) => {
             if let Some(message) = &end.ended.message {
-                eprintln!("samara: {message}");
+                complain(message);
             }
             state.phase = Phase::Exited;
             state.ended = Some(end.ended.clone());
@@ -58,7 +59,8 @@ async fn live(place: &Place, container: &Container, task: &Task, state: &mut Sta
     let raw = if record.terminal && record.interactive { Raw::enter()? } else { None };
     // With --rm there will be nobody to read a log.
     let log = (!record.remove).then(|| container.log());
-    let mut copies = streams.copy(log.as_deref())?;
+    let watched = if raw.is_some() { Keys::Watched } else { Keys::Unwatched };
+    let mut copies = streams.copy(log.as_deref(), watched)?;
     shim.start(&task.id, "").await.map_err(super::task::plain)?;
     if let (true, Some((columns, rows))) = (record.terminal, terminal::size()) {
         drop(shim.resize_pty(&task.id, "", columns, rows).await);

@@ -17,6 +17,8 @@ pub(crate) trait Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
     InputEnded,
+    /// A key asked for this signal.
+    Interrupted(u32),
     /// Columns and rows.
     Resized(u32, u32),
 }
@@ -61,10 +63,13 @@ pub(crate) async fn until_end(
                 deadline = deadline.map(|_| Instant::now() + FOREVER);
                 continue;
             }
-            told = side.next() => {
-                tell(task, told).await?;
-                continue;
-            }
+            told = side.next() => match told {
+                Told::Interrupted(signal) => signal,
+                Told::InputEnded | Told::Resized(..) => {
+                    tell(task, told).await?;
+                    continue;
+                }
+            },
         };
         let request = request(signal)?;
         let at_once = deadline.is_some() || request.grace == 0;
@@ -87,6 +92,8 @@ async fn tell(task: &Task, told: Told) -> Result<()> {
     // It may have ended in this moment, which the wait says.
     match told {
         Told::InputEnded => drop(shim.close_io(&task.id, &task.exec_id).await),
+        // Dealt with before.
+        Told::Interrupted(_) => {}
         Told::Resized(columns, rows) => drop(shim.resize_pty(&task.id, &task.exec_id, columns, rows).await),
     }
     Ok(())

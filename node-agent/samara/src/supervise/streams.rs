@@ -1,7 +1,7 @@
 //! The three streams of those who are attached: fifos between the guest and this terminal, pipe or file.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use samara_shim_client::client::Standard;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::log::Log;
@@ -55,18 +55,26 @@ impl Streams {
         }
     }
 
+    /// `watched`: whether keys that are signals are told of.
+    ///
     /// Begins to copy, once the container holds its ends: end of file then means that it has ended. `log`: where the
     /// output is written down as well.
-    pub(crate) fn copy(&self, log: Option<&Path>) -> Result<Copies> {
-        let (at_end, stdin_ended) = oneshot::channel();
+    pub(crate) fn copy(&self, log: Option<&Path>, watched: Keys) -> Result<Copies> {
+        let (tell, told) = mpsc::unbounded_channel();
         if self.interactive {
+            let watched = watched == Keys::Watched;
             let stdin = self.path("stdin");
             let mut to = OpenOptions::new().write(true).open(stdin).context("open the guest's standard input")?;
             // A thread of its own that nobody waits for: a read from a terminal cannot be called off.
             std::thread::spawn(move || {
                 // A guest that reads no more has ended its input as well.
-                let _ = io::copy(&mut io::stdin().lock(), &mut to);
-                let _ = at_end.send(());
+                let _ = pass_on(&mut io::stdin().lock(), &mut to, |key| {
+                    if let Some(signal) = signal_of(key).filter(|_| watched) {
+                        // Whoever would hear it is gone with the container.
+                        let _ = tell.send(Told::Interrupted(signal));
+                    }
+                });
+                let _ = tell.send(Told::InputEnded);
             });
         }
         let log = log.map(Log::open).transpose()?;
@@ -77,7 +85,7 @@ impl Streams {
         };
         let resized = self.terminal.then(|| signal(SignalKind::window_change())).transpose()?;
         Ok(Copies {
-            stdin_ended: Some(stdin_ended).filter(|_| self.interactive),
+            told: Some(told).filter(|_| self.interactive),
             stdout: copy(&self.path("stdout"), io::stdout(), log("stdout"))?,
             stderr,
             resized,
@@ -88,7 +96,7 @@ impl Streams {
 /// The copying.
 #[derive(Debug)]
 pub(crate) struct Copies {
-    stdin_ended: Option<oneshot::Receiver<()>>,
+    told: Option<mpsc::UnboundedReceiver<Told>>,
     stdout: JoinHandle<io::Result<()>>,
     stderr: Option<JoinHandle<io::Result<()>>>,
     resized: Option<Signal>,
@@ -110,13 +118,13 @@ impl Copies {
 
 impl Side for Copies {
     async fn next(&mut self) -> Told {
-        let Self { stdin_ended, resized, .. } = self;
+        let Self { told, resized, .. } = self;
         loop {
             tokio::select! {
-                ended = async { match stdin_ended { Some(ended) => ended.await, None => std::future::pending().await } } => {
-                    *stdin_ended = None;
-                    if ended.is_ok() {
-                        return Told::InputEnded;
+                heard = async { match told { Some(told) => told.recv().await, None => std::future::pending().await } } => {
+                    match heard {
+                        Some(heard) => return heard,
+                        None => *told = None,
                     }
                 }
                 _ = async { match resized { Some(resized) => resized.recv().await, None => std::future::pending().await } } => {
@@ -126,6 +134,37 @@ impl Side for Copies {
                 }
             }
         }
+    }
+}
+
+/// Whether somebody looks at the keys that are passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// The first process of a container: the kernel keeps its terminal's signals from it, and no guest could catch them.
+    Watched,
+    /// What is no terminal's, or a process that the kernel ends.
+    Unwatched,
+}
+
+/// What a key at a terminal asks for: Ctrl-C and Ctrl-\\.
+pub(crate) fn signal_of(key: u8) -> Option<u32> {
+    match key {
+        0x03 => Some(2),
+        0x1c => Some(3),
+        _ => None,
+    }
+}
+
+/// Copies until the end, and shows each byte.
+fn pass_on(from: &mut impl Read, to: &mut impl Write, mut show: impl FnMut(u8)) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = from.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
+        to.write_all(&buffer[..read])?;
+        buffer[..read].iter().copied().for_each(&mut show);
     }
 }
 

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use super::each::runtime;
 use super::logs;
 use crate::container::{Container, Shelf};
 use crate::place::{Place, must_be_root};
+use crate::supervise::streams::signal_of;
 use crate::supervise::terminal::{self, Raw};
 use crate::supervise::{Signals, Task};
 
@@ -67,15 +68,15 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
     let terminal =
         container.record.terminal || container.spec()?.process().as_ref().and_then(|p| p.terminal()) == Some(true);
     let raw = if terminal && has_input { Raw::enter()? } else { None };
-    let (left, mut leaves) = oneshot::channel();
+    let (press, mut pressed) = mpsc::unbounded_channel();
     if has_input {
         let to = OpenOptions::new().write(true).open(&stdin).context("open the guest's standard input")?;
         let watched = raw.is_some();
         // A thread of its own that nobody waits for: a read from a terminal cannot be called off.
         std::thread::spawn(move || {
-            if pass_on(io::stdin().lock(), to, watched).unwrap_or(Passed::AtEnd) == Passed::Left {
-                let _ = left.send(());
-            }
+            // Whoever would hear of a key is gone with the container.
+            let press = |key| press.send(key).unwrap_or_default();
+            let _ = pass_on(io::stdin().lock(), to, if watched { Some(&press) } else { None });
         });
     }
     let mut resized = signal(SignalKind::window_change())?;
@@ -84,7 +85,7 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
     }
     let waiting = shim.wait(&task.id, "");
     tokio::pin!(waiting);
-    let mut may_leave = has_input;
+    let mut listens = has_input;
     let exit = loop {
         tokio::select! {
             exit = &mut waiting => break exit.map_err(crate::supervise::task::plain)?,
@@ -92,14 +93,15 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
                 true => task.kill(signal).await?,
                 false => return Ok(ExitCode::SUCCESS),
             },
-            gone = &mut leaves, if may_leave => match gone {
-                Ok(()) => {
+            key = pressed.recv(), if listens => match key {
+                Some(Key::Signal(signal)) if args.sig_proxy => task.kill(signal).await?,
+                Some(Key::Leave | Key::Signal(_)) => {
                     drop(raw);
                     eprintln!("\nsamara: left {}, which runs on", container.record.name);
                     return Ok(ExitCode::SUCCESS);
                 }
                 // Its input is at its end; its output goes on.
-                Err(_) => may_leave = false,
+                None => listens = false,
             },
             _ = resized.recv(), if terminal => if let Some((columns, rows)) = terminal::size() {
                 drop(shim.resize_pty(&task.id, "", columns, rows).await);
@@ -111,34 +113,43 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
     Ok(ExitCode::from(u8::try_from(exit.code).unwrap_or(255)))
 }
 
-/// Why no more is passed on.
+/// A key that means something to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Passed {
-    AtEnd,
-    /// The keys were pressed.
-    Left,
+enum Key {
+    /// The second of the two.
+    Leave,
+    /// Passed on, and a signal.
+    Signal(u32),
 }
 
-/// Copies until the end or, with `watched`, until the keys to leave; those are not passed on.
-fn pass_on(mut from: impl Read, mut to: impl Write, watched: bool) -> io::Result<Passed> {
+/// Copies until the end or, with somebody to tell, until the keys to leave; those are not passed on.
+fn pass_on(mut from: impl Read, mut to: impl Write, press: Option<&dyn Fn(Key)>) -> io::Result<()> {
     let mut buffer = [0; 4096];
     // The first of the keys, held back until it is known what follows.
     let mut held = false;
     loop {
         let read = from.read(&mut buffer)?;
         if read == 0 {
-            return Ok(Passed::AtEnd);
+            return Ok(());
         }
         let mut out = Vec::with_capacity(read + 1);
         for byte in &buffer[..read] {
-            if watched && held && *byte == LEAVE[1] {
+            let Some(press) = press else {
+                out.push(*byte);
+                continue;
+            };
+            if held && *byte == LEAVE[1] {
                 to.write_all(&out)?;
-                return Ok(Passed::Left);
+                press(Key::Leave);
+                return Ok(());
+            }
+            if let Some(signal) = signal_of(*byte) {
+                press(Key::Signal(signal));
             }
             if std::mem::take(&mut held) {
                 out.push(LEAVE[0]);
             }
-            if watched && *byte == LEAVE[0] {
+            if *byte == LEAVE[0] {
                 held = true;
             } else {
                 out.push(*byte);
@@ -150,21 +161,27 @@ fn pass_on(mut from: impl Read, mut to: impl Write, watched: bool) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
-    fn passed(text: &[u8], watched: bool) -> (Vec<u8>, Passed) {
-        let mut out = Vec::new();
-        let why = pass_on(text, &mut out, watched).unwrap();
-        (out, why)
+    /// What is passed on, and which keys are told of.
+    fn passed(text: &[u8]) -> (Vec<u8>, Vec<Key>) {
+        let (mut out, keys) = (Vec::new(), RefCell::new(Vec::new()));
+        pass_on(text, &mut out, Some(&|key| keys.borrow_mut().push(key))).unwrap();
+        (out, keys.into_inner())
     }
 
     #[test]
     fn the_two_keys_leave_and_anything_else_is_passed_on() {
         let p = LEAVE[0];
-        assert_eq!(passed(b"abc", true), (b"abc".to_vec(), Passed::AtEnd));
-        assert_eq!(passed(&[b'a', p, LEAVE[1], b'b'], true), (b"a".to_vec(), Passed::Left));
-        assert_eq!(passed(&[p, b'x'], true), (vec![p, b'x'], Passed::AtEnd));
-        assert_eq!(passed(&[p, p, LEAVE[1]], true), (vec![p], Passed::Left));
-        assert_eq!(passed(&[p, LEAVE[1]], false), (LEAVE.to_vec(), Passed::AtEnd));
+        assert_eq!(passed(b"abc"), (b"abc".to_vec(), vec![]));
+        assert_eq!(passed(&[b'a', p, LEAVE[1], b'b']), (b"a".to_vec(), vec![Key::Leave]));
+        assert_eq!(passed(&[p, b'x']), (vec![p, b'x'], vec![]));
+        assert_eq!(passed(&[p, p, LEAVE[1]]), (vec![p], vec![Key::Leave]));
+        assert_eq!(passed(b"a\x03\x1c"), (b"a\x03\x1c".to_vec(), vec![Key::Signal(2), Key::Signal(3)]));
+        let mut out = Vec::new();
+        pass_on(&LEAVE[..], &mut out, None).unwrap();
+        assert_eq!(out, LEAVE, "nobody is at a terminal");
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::colour::complain;
 use crate::container::{Container, Shelf};
 use crate::format::print;
 
@@ -22,7 +23,7 @@ pub(super) async fn each(
         match done {
             Ok(()) => print(format!("{name}\n"))?,
             Err(error) => {
-                eprintln!("samara: {name}: {error:#}");
+                complain(format_args!("{name}: {error:#}"));
                 failed = true;
             }
         }

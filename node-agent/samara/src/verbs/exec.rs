@@ -9,11 +9,12 @@ use rand::RngExt as _;
 use samara_shim_client::client::ExecTask;
 
 use super::each::runtime;
+use crate::colour::complain;
 use crate::container::{Container, Shelf, StopRequest};
 use crate::place::{Place, must_be_root};
 use crate::run::{env, user};
 use crate::supervise::stop::until_end;
-use crate::supervise::streams::Streams;
+use crate::supervise::streams::{Keys, Streams};
 use crate::supervise::terminal::{self, Raw};
 use crate::supervise::{Signals, Task, task};
 
@@ -109,7 +110,7 @@ async fn run(place: &Place, container: &Container, args: &ExecArgs, process: Pro
         let started = shim.start(&task.id, &task.exec_id).await.map_err(task::plain);
         started.with_context(|| format!("run {} in {}", args.words()[0], container.record.name))?;
         // Only now has it opened its ends.
-        let mut copies = streams.copy(None)?;
+        let mut copies = streams.copy(None, Keys::Unwatched)?;
         let raw = if args.interactive && args.tty { Raw::enter()? } else { None };
         if let (true, Some((columns, rows))) = (args.tty, terminal::size()) {
             drop(shim.resize_pty(&task.id, &task.exec_id, columns, rows).await);
@@ -125,7 +126,7 @@ async fn run(place: &Place, container: &Container, args: &ExecArgs, process: Pro
     let _ = task.delete().await;
     let ended = ended?;
     if let Some(message) = &ended.message {
-        eprintln!("samara: {message}");
+        complain(message);
     }
     Ok(ExitCode::from(ended.exit_code))
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::colour::{Colour, Tone};
 use crate::container::{Container, Publication, Shelf, Status};
 use crate::format::{self, Format, print, print_json, shorten};
 use crate::place::Place;
@@ -38,6 +39,9 @@ pub(crate) struct PsArgs {
     #[command(flatten)]
     place: Place,
 }
+
+/// The column with that name.
+const STATUS: usize = 3;
 
 /// One container.
 #[derive(Debug, Serialize)]
@@ -86,7 +90,10 @@ pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
                 ]
             });
             let head = ["CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAME"];
-            print(format::table(&head, &cells.collect::<Vec<_>>()))?;
+            let colour = Colour::of_stdout();
+            let style =
+                |row: usize, column| colour.style(if column == STATUS { rows[row].status.tone() } else { Tone::Plain });
+            print(format::coloured(&head, &cells.collect::<Vec<_>>(), style))?;
         }
     }
     Ok(ExitCode::SUCCESS)

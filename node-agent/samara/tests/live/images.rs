@@ -1,7 +1,10 @@
 //! Images: built, pushed, pulled, named, carried in files, removed; and credentials.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Stdio;
+
+use samara_images::Digest;
 
 use crate::machine::{Machine, p1, p2};
 use crate::registry::{PASSWORD, Registry, USER};
@@ -165,6 +168,26 @@ fn several_nodes_pull_one_large_image_at_once() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), pushed, "{output:?}");
         assert_eq!(machine.good(&["run", "--rm", "--pull=never", &name]), "");
+    }
+}
+
+#[test]
+fn what_a_component_would_not_get_is_said_before_it_is_fetched() {
+    let (machine, registry) = (Machine::new(), Registry::start());
+    let name = registry.image("team/asks:v1");
+    let component = wat::parse_str(r#"(component (import "wasi:http/typos@0.2.0" (instance (export "f" (func)))))"#);
+    std::fs::write(machine.path("asks.wasm"), component.as_ref().unwrap()).unwrap();
+    let wkg = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/wkg/bin/wkg");
+    let mut push = std::process::Command::new(wkg);
+    push.args(["oci", "push", "--insecure", registry.host(), &name]).arg(machine.path("asks.wasm"));
+    let pushed = push.env("WKG_OCI_USERNAME", USER).env("WKG_OCI_PASSWORD", PASSWORD).output().unwrap();
+    assert!(pushed.status.success(), "{pushed:?}");
+    registry.lose(&Digest::of(&component.unwrap()));
+    machine.fed(&["login", "-u", USER, "--password-stdin", registry.host()], PASSWORD.as_bytes());
+    for verb in [&["pull"][..], &["run", "--rm"]] {
+        let refused = machine.samara(&[verb, &[&name]].concat());
+        let says = "it imports wasi:http/typos@0.2.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)";
+        assert!(refused.code == 125 && refused.err.contains(says), "{refused:?}");
     }
 }
 

@@ -270,6 +270,8 @@ fn a_node_on_a_directory_of_manifests_runs_what_is_in_it_and_nothing_else() {
     machine
         .until("nothing is left of it", || machine.files("run/bundles").is_empty() && machine.files("log").is_empty());
     drop(node);
+    let log = std::fs::read_to_string(machine.path("node.log")).unwrap();
+    assert!(log.contains("stopping") && !log.contains('\x1b'), "no colour in a file: {log}");
     assert_eq!(machine.files("run/fronts"), [""; 0], "a node without pods leaves no front");
     samara_agent::volumes::remove_tree(&machine.path("run")).unwrap();
 }

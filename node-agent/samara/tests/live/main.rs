@@ -3,6 +3,7 @@
 
 mod containers;
 mod detached;
+mod flags;
 mod hands_on;
 mod images;
 mod kube;
@@ -10,5 +11,8 @@ mod machine;
 mod machine_verbs;
 mod network;
 mod proxies;
+mod pty;
 mod registry;
 mod run;
+mod slow;
+mod terminal;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use samara_images::Digest;
 use serde_json::{Value, json};
 
 /// User and password of one that asks for them; the hash is bcrypt of the password.
@@ -81,6 +82,13 @@ impl Registry {
         // It would stop at a full pipe.
         std::thread::spawn(move || log.for_each(drop));
         Self { process, address: listening.expect("the registry listens"), dir }
+    }
+
+    /// Loses a blob, as if its storage had.
+    pub(crate) fn lose(&self, digest: &Digest) {
+        let hex = digest.hex();
+        let blobs = self.dir.path().join("data/docker/registry/v2/blobs/sha256");
+        std::fs::remove_file(blobs.join(&hex[..2]).join(hex).join("data")).unwrap();
     }
 
     pub(crate) fn host(&self) -> &str {

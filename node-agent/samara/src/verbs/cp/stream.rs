@@ -13,6 +13,7 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use super::Source;
 use super::tree::{Keep, chown, create, names, open_directory, remove_file};
+use crate::colour::remark;
 
 /// Writes an archive of it; names begin with its own, or with `.` for what is in it.
 pub(super) fn write(source: &Source, out: impl Write) -> Result<()> {
@@ -57,7 +58,7 @@ fn add(archive: &mut Builder<impl Write>, dir: BorrowedFd<'_>, name: &OsStr, pat
             Ok(())
         }
         FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
-            eprintln!("samara: {} is neither file, directory nor link: left out", path.display());
+            remark(format_args!("{} is neither file, directory nor link: left out", path.display()));
             Ok(())
         }
     }
@@ -108,7 +109,7 @@ pub(super) fn read(archive: impl Read, into: BorrowedFd<'_>, keep: Keep) -> Resu
                 linkat(&there, &target, &dir, &name, AtFlags::empty()).with_context(said)?;
             }
         } else {
-            eprintln!("samara: {}: entries of the kind {kind:?} are left out", path.display());
+            remark(format_args!("{}: entries of the kind {kind:?} are left out", path.display()));
         }
     }
     Ok(())

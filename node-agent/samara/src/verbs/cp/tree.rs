@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::root::readable;
 use super::{Source, Target};
+use crate::colour::remark;
 
 /// Deeper is a mistake, or malice.
 const DEEPEST: usize = 128;
@@ -53,7 +54,7 @@ impl Copier {
             | FileType::CharacterDevice
             | FileType::BlockDevice
             | FileType::Unknown => {
-                eprintln!("samara: {} is neither file, directory nor link: left out", self.path.display());
+                remark(format_args!("{} is neither file, directory nor link: left out", self.path.display()));
                 Ok(())
             }
         }
