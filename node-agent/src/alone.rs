@@ -14,7 +14,7 @@ pub(crate) async fn run(config: AgentConfig, deps: Deps) -> Result<(), RunError>
     let machine = node::Machine::new(&config.root_dir);
     let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, None).await?;
     node::alone(&node)?;
-    let (pods, shims) = pods::start(&config, &deps, None, &node, traced_starts(&config)?, &tasks)?;
+    let (pods, shims, _) = pods::start(&config, &deps, None, &node, traced_starts(&config)?, &tasks)?;
     tracing::info!(
         manifests = %config.manifests.as_ref().map_or("none".into(), |manifests| manifests.path.display().to_string()),
         "standing alone, without an API server"

@@ -98,7 +98,7 @@ async fn join(config: AgentConfig, ours: api::ApiConfig, deps: Deps) -> Result<(
     let node = node::OwnNode::new(config.node_name.clone(), config.node.clone(), machine, Some(&api.server)).await?;
 
     // Pods: watch, decide, do, tell.
-    let (pods, _) = pods::start(&config, &deps, Some(&api.client), &node, traced_starts(&config)?, &tasks)?;
+    let (pods, _, events) = pods::start(&config, &deps, Some(&api.client), &node, traced_starts(&config)?, &tasks)?;
 
     // What the API server asks of us: logs, exec, stats, metrics. Our own certificate until a signed one is there.
     let serving = server::Serving::new(match &config.certificates.serving {
@@ -129,7 +129,7 @@ async fn join(config: AgentConfig, ours: api::ApiConfig, deps: Deps) -> Result<(
     tasks.spawn(certificates::keep(&config, &ours, &api, &node, serving, deps.shutdown.clone()));
 
     // Registration, status and lease: from here the scheduler may send pods.
-    tasks.spawn(node::keep(node.clone(), api.client.clone(), deps.shutdown.clone()));
+    tasks.spawn(node::keep(node.clone(), api.client.clone(), events, deps.shutdown.clone()));
 
     tasks.spawn(systemd::keep(workloads, deps.shutdown.clone()));
     deps.shutdown.cancelled().await;

@@ -37,9 +37,7 @@ pub mod reason {
     pub const FAILED: &str = "Failed";
     pub const KILLING: &str = "Killing";
     pub const BACK_OFF: &str = "BackOff";
-    pub const EXCEEDED_GRACE_PERIOD: &str = "ExceededGracePeriod";
     pub const FAILED_KILL_POD: &str = "FailedKillPod";
-    pub const FAILED_CREATE_POD_CONTAINER: &str = "FailedCreatePodContainer";
     pub const FAILED_CREATE_POD_SANDBOX: &str = "FailedCreatePodSandBox";
     pub const NETWORK_NOT_READY: &str = "NetworkNotReady";
     pub const PULLING: &str = "Pulling";
@@ -52,10 +50,14 @@ pub mod reason {
     pub const PROBE_WARNING: &str = "ProbeWarning";
     pub const FAILED_POST_START_HOOK: &str = "FailedPostStartHook";
     pub const FAILED_PRE_STOP_HOOK: &str = "FailedPreStopHook";
-    pub const FAILED_SYNC: &str = "FailedSync";
-    pub const EVICTED: &str = "Evicted";
     pub const NODE_READY: &str = "NodeReady";
     pub const NODE_NOT_READY: &str = "NodeNotReady";
+    pub const NODE_HAS_SUFFICIENT_MEMORY: &str = "NodeHasSufficientMemory";
+    pub const NODE_HAS_INSUFFICIENT_MEMORY: &str = "NodeHasInsufficientMemory";
+    pub const NODE_HAS_NO_DISK_PRESSURE: &str = "NodeHasNoDiskPressure";
+    pub const NODE_HAS_DISK_PRESSURE: &str = "NodeHasDiskPressure";
+    pub const NODE_HAS_SUFFICIENT_PID: &str = "NodeHasSufficientPID";
+    pub const NODE_HAS_INSUFFICIENT_PID: &str = "NodeHasInsufficientPID";
     pub const STARTING: &str = "Starting";
     pub const REBOOTED: &str = "Rebooted";
     pub const IMAGE_GC_FAILED: &str = "ImageGCFailed";
@@ -166,6 +168,21 @@ pub fn failed_mount(volume: &str, cause: &str) -> Event {
 /// The pod's network, cgroup or directories cannot be made.
 pub fn failed_create_sandbox(cause: &str) -> Event {
     Event::warning(reason::FAILED_CREATE_POD_SANDBOX, format!("Failed to create pod sandbox: {cause}"))
+}
+
+/// A container cannot be ended; it is tried again.
+pub fn failed_kill_pod(container: &str, cause: &str) -> Event {
+    let cause = quoted(cause);
+    let message = format!(
+        "error killing pod: failed to \"KillContainer\" for {} with KillContainerError: {cause}",
+        quoted(container)
+    );
+    Event::warning(reason::FAILED_KILL_POD, message)
+}
+
+/// The agent has started.
+pub fn starting() -> Event {
+    Event::normal(reason::STARTING, "Starting kubelet.")
 }
 
 /// Images could not be collected, twice in turn.

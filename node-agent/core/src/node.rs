@@ -15,6 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use crate::quantity::Amount;
 use crate::resources::{self, ResourceList, name};
 
+mod changes;
+
+pub use changes::changes;
+
 /// Namespace of node leases.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 /// Images told in the status, largest first.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use samara_core::events::{Event, reason};
+use samara_core::events;
 use samara_core::pull::access::{ImagePullCredentials, ImagePullSecret, ImagePullServiceAccount};
 use samara_images::{Credential, Keyring, Match, NodeCredentials, Owner, Reference};
 
@@ -78,7 +78,7 @@ pub(super) async fn offers(wish: &Wish<'_>, reference: &Reference, node: &NodeCr
 /// What the secrets offer, the most particular first whichever secret it is in. One that is missing or holds no credentials
 /// is told and passed over: the pull may do without.
 fn of_secrets(wish: &Wish<'_>, reference: &Reference) -> Vec<Offer> {
-    let mut found: Vec<(Match, Right)> = Vec::new();
+    let (mut found, mut missing) = (Vec::<(Match, Right)>::new(), Vec::new());
     for (name, secret) in wish.secrets {
         match secret.clone().map_err(|error| error.to_string()).and_then(|secret| Ok((keyring(&secret)?, secret))) {
             Ok((keyring, secret)) => {
@@ -86,13 +86,15 @@ fn of_secrets(wish: &Wish<'_>, reference: &Reference) -> Vec<Offer> {
                 let right = Right::Secret { name: name.clone(), uid };
                 found.extend(keyring.matches(reference).into_iter().map(|found| (found, right.clone())));
             }
-            Err(error) => (wish.record)(Event::warning(
-                reason::FAILED_TO_RETRIEVE_IMAGE_PULL_SECRET,
-                format!(
-                    "Unable to retrieve some image pull secrets ({name}); attempting to pull the image may not succeed: {error}"
-                ),
-            )),
+            Err(error) => {
+                // Why is for whoever runs the node: the event's text is the kubelet's.
+                tracing::warn!(namespace = wish.namespace, secret = name, error, "an image pull secret is of no use");
+                missing.push(name.as_str());
+            }
         }
+    }
+    if !missing.is_empty() {
+        (wish.record)(events::pull_secret_missing(&missing));
     }
     found.sort_by(|(one, _), (other, _)| one.order().cmp(&other.order()));
     found.into_iter().map(|(found, right)| Offer { credential: found.credential, right }).collect()
@@ -161,7 +163,7 @@ mod tests {
         let of = |name: &str, uid: &str| Right::Secret { name: name.to_owned(), uid: uid.to_owned() };
         assert_eq!(found, [offer("team", of("b", "2")), offer("glob", of("a", "1")), offer("node", Right::Node)]);
         let told: Vec<String> = told.into_inner().unwrap().into_iter().map(|event| event.message).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("(d)") && told[1].contains("(e)"), "{told:?}");
+        let want = "Unable to retrieve some image pull secrets (d, e); attempting to pull the image may not succeed.";
+        assert_eq!(told, [want]);
     }
 }

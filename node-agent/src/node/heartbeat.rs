@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{HostError, OwnNode, facts, patch};
+use crate::events::Recorder;
 
 /// Attempts for one status (kubelet: `nodeStatusUpdateRetry`).
 const ATTEMPTS: u32 = 5;
@@ -30,7 +31,7 @@ enum StatusError {
 }
 
 /// Keeps the status, for ever.
-pub(super) async fn keep(node: &OwnNode, nodes: &Api<Node>) {
+pub(super) async fn keep(node: &OwnNode, nodes: &Api<Node>, events: &Recorder) {
     let mut every = tokio::time::interval(node.config().status_update_every);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reports = node.reports();
@@ -46,7 +47,7 @@ pub(super) async fn keep(node: &OwnNode, nodes: &Api<Node>) {
         tokio::time::sleep(GATHER).await;
         pod_cidr = cidr(object.borrow_and_update().as_deref());
         reports.mark_unchanged();
-        post(node, nodes, &mut posted_at).await;
+        post(node, nodes, events, &mut posted_at).await;
     }
 }
 
@@ -60,9 +61,9 @@ async fn cidr_changed(object: &mut watch::Receiver<Option<Arc<Node>>>, known: &O
     let _changed = object.wait_for(|object| cidr(object.as_deref()) != *known).await;
 }
 
-async fn post(node: &OwnNode, nodes: &Api<Node>, posted_at: &mut Option<Timestamp>) {
+async fn post(node: &OwnNode, nodes: &Api<Node>, events: &Recorder, posted_at: &mut Option<Timestamp>) {
     for attempt in 0..ATTEMPTS {
-        match try_post(node, nodes, attempt, posted_at).await {
+        match try_post(node, nodes, events, attempt, posted_at).await {
             Ok(()) => return,
             Err(error) => {
                 tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), attempt, "node status not posted")
@@ -75,6 +76,7 @@ async fn post(node: &OwnNode, nodes: &Api<Node>, posted_at: &mut Option<Timestam
 async fn try_post(
     node: &OwnNode,
     nodes: &Api<Node>,
+    events: &Recorder,
     attempt: u32,
     posted_at: &mut Option<Timestamp>,
 ) -> Result<(), StatusError> {
@@ -95,6 +97,9 @@ async fn try_post(
     let patch = Patch::Strategic(patch::status(&old, &new));
     let updated = nodes.patch_status(node.name(), &PatchParams::default(), &patch).await.map_err(StatusError::Patch)?;
     tracing::debug!(took_ms = started.elapsed().as_millis(), "node status posted");
+    for event in samara_core::node::changes(node.name(), &old, &new) {
+        events.record(node.reference(), event);
+    }
     *posted_at = Some(now);
     node.observe(Arc::new(updated));
     Ok(())

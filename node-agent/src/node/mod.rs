@@ -26,9 +26,11 @@ pub use own::OwnNode;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
+
+use crate::events::Recorder;
 
 /// Why there can be no Node object.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +51,19 @@ pub fn alone(node: &OwnNode) -> Result<(), NodeError> {
 }
 
 /// Registers the node and keeps its status and lease until `shutdown`.
-pub async fn keep(node: OwnNode, client: Client, shutdown: CancellationToken) {
+pub async fn keep(node: OwnNode, client: Client, events: Recorder, shutdown: CancellationToken) {
     let nodes = kube::Api::<Node>::all(client.clone());
     let work = async {
+        events.record(node.reference(), samara_core::events::starting());
         let registered = register::register(&node, &nodes).await;
+        // Each agent begins by telling how things stand, as the kubelet does; from then on what changes.
+        let status = registered.status.clone().unwrap_or_default();
+        for event in samara_core::node::changes(node.name(), &NodeStatus::default(), &status) {
+            events.record(node.reference(), event);
+        }
         node.observe(Arc::new(registered));
-        tokio::join!(own::watch(&node, &nodes), heartbeat::keep(&node, &nodes), lease::keep(&node, client));
+        let status = heartbeat::keep(&node, &nodes, &events);
+        tokio::join!(own::watch(&node, &nodes), status, lease::keep(&node, client));
     };
     // Whoever runs next goes on where this stops: the Node stays Ready for the 40 s of its lease.
     let _stopped = shutdown.run_until_cancelled(Box::pin(work)).await;

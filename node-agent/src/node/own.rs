@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::runtime::watcher;
 use samara_core::node::NodeImage;
 use tokio::sync::watch;
@@ -81,6 +81,16 @@ impl OwnNode {
     /// The machine below it.
     pub fn machine(&self) -> &host::Machine {
         &self.inner.machine
+    }
+
+    /// As events name it: the name is its UID too.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.inner.name.clone()),
+            uid: Some(self.inner.name.clone()),
+            ..ObjectReference::default()
+        }
     }
 
     /// The object as the API server has it; `None` until it is registered.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
 use samara_core::statics::Surroundings;
 use samara_images::{ImageStore, PluginConfigError, Puller, PullerConfig, StoreError};
 use samara_shim_client::cgroup::{CgroupError, Cgroups};
@@ -48,7 +47,7 @@ pub enum PodsError {
 /// adopts them.
 ///
 /// Without a client there is no API server: pods come from manifests alone, with the ConfigMaps and Secrets beside them,
-/// and are told of to files and the log.
+/// and are told of to files and the log. The recorder that is given back is for events of the node itself.
 pub fn start(
     config: &AgentConfig,
     deps: &Deps,
@@ -56,7 +55,7 @@ pub fn start(
     node: &OwnNode,
     starts: Starts,
     tasks: &TaskTracker,
-) -> Result<(Pods, Shims), PodsError> {
+) -> Result<(Pods, Shims, Recorder), PodsError> {
     let shutdown = &deps.shutdown;
     let layout = Layout::new(&config.root_dir, &config.run_dir, &config.pod_logs_dir, &config.container_logs_dir);
 
@@ -87,7 +86,9 @@ pub fn start(
     // Where they live: a network namespace, and memory for what must not reach a disk and for what lives as they do.
     let network = Network::with_mode(&config.run_dir, config.pods.network)?;
     tasks.spawn(network.clone().keep(pod_cidrs(node, tasks, shutdown), shutdown.clone()));
-    tasks.spawn(report_network(network.clone(), node.clone(), shutdown.clone()));
+    // Before anybody registers the node: it must not be Ready for a moment without a network.
+    report_network(&network.state().borrow(), node);
+    tasks.spawn(keep_reporting_network(network.clone(), node.clone(), shutdown.clone()));
     prepare_tmpfs(&layout.projections(), 0o711)?;
     prepare_tmpfs(&layout.bundles(), 0o700)?;
     prepare_tmpfs(&layout.fronts(), 0o700)?;
@@ -110,7 +111,7 @@ pub fn start(
     let users: Vec<Arc<dyn ImageUsers>> = vec![Arc::new(Bundles(layout.bundles())), deps.image_users.clone()];
     let collector = Collector::new(images.clone(), config.pods.image_gc, users, jiff::Timestamp::now());
     if config.store_dir == config.root_dir {
-        tasks.spawn(collector.keep(node_reference(&config.node_name), events.clone(), shutdown.clone()));
+        tasks.spawn(collector.keep(node.reference(), events.clone(), shutdown.clone()));
     }
 
     // What runs them: fronts, one of them always warm.
@@ -131,7 +132,7 @@ pub fn start(
         images,
         shims: shims.clone(),
         status,
-        events,
+        events: events.clone(),
         starts: starts.clone(),
         cgroups: Arc::new(Cgroups::detect()?),
     };
@@ -153,7 +154,7 @@ pub fn start(
     let (heard, receiver) = mpsc::channel(256);
     tasks.spawn(hear::hear(ears, heard, shutdown.clone()));
     tasks.spawn(dispatch::Dispatch::new(Arc::new(context), pods.clone()).run(receiver, shutdown.clone()));
-    Ok((pods, shims))
+    Ok((pods, shims, events))
 }
 
 /// The node's own setting, else `spec.podCIDRs`, or the older `spec.podCIDR`.
@@ -183,30 +184,22 @@ fn pod_cidrs(node: &OwnNode, tasks: &TaskTracker, shutdown: &CancellationToken) 
     receiver
 }
 
-/// As events of the kubelet name it: the Node's name is its UID too.
-fn node_reference(name: &str) -> ObjectReference {
-    ObjectReference {
-        kind: Some("Node".to_owned()),
-        name: Some(name.to_owned()),
-        uid: Some(name.to_owned()),
-        ..ObjectReference::default()
-    }
+/// The node is ready when its pods can have addresses.
+fn report_network(state: &NetworkState, node: &OwnNode) {
+    let health = match state {
+        NetworkState::Ready => Ok(()),
+        NetworkState::NoPodCidr => Err("pods have no network: the Node has no spec.podCIDR (kube-controller-manager \
+             gives one with --allocate-node-cidrs and --cluster-cidr)"
+            .to_owned()),
+        NetworkState::Failed(message) => Err(format!("pods have no network: {message}")),
+    };
+    node.report("network", health);
 }
 
-/// The node is ready when its pods can have addresses.
-async fn report_network(network: Network, node: OwnNode, shutdown: CancellationToken) {
+async fn keep_reporting_network(network: Network, node: OwnNode, shutdown: CancellationToken) {
     let mut state = network.state();
     loop {
-        let health = match &*state.borrow_and_update() {
-            NetworkState::Ready => Ok(()),
-            NetworkState::NoPodCidr => {
-                Err("pods have no network: the Node has no spec.podCIDR (kube-controller-manager \
-                 gives one with --allocate-node-cidrs and --cluster-cidr)"
-                    .to_owned())
-            }
-            NetworkState::Failed(message) => Err(format!("pods have no network: {message}")),
-        };
-        node.report("network", health);
+        report_network(&state.borrow_and_update(), &node);
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = state.changed() => if changed.is_err() { return },

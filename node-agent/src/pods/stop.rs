@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use samara_core::events::{Event, reason};
+use samara_core::events;
 use samara_core::probe::Hook;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -28,6 +28,8 @@ pub(super) struct Stop {
     pub(super) pod_ref: PodRef,
     pub(super) pod: Arc<Pod>,
     pub(super) pod_ip: Option<IpAddr>,
+    /// Of the container.
+    pub(super) name: String,
     /// `None`: no hook, no grace.
     pub(super) container: Option<Container>,
     pub(super) task: Task,
@@ -57,6 +59,7 @@ pub(super) async fn stop(mut stop: Stop) {
     loop {
         if let Err(error) = stop.task.kill(Signal::Kill).await {
             warn!(error = &error as &dyn std::error::Error, "SIGKILL not sent; trying again");
+            stop.context.record(&stop.pod_ref, events::failed_kill_pod(&stop.name, &error.to_string()));
         }
         sleep(AGAIN).await;
     }
@@ -76,8 +79,7 @@ async fn pre_stop(stop: &Stop, container: Container) {
     if let Err(error) = probes::hook(&subject, Hook::PreStop).await {
         warn!(container = name, error, "preStop hook failed");
         // Without the text: it might hold what the server answered.
-        let event = Event::warning(reason::FAILED_PRE_STOP_HOOK, "PreStopHook failed");
-        stop.context.record_container(&stop.pod_ref, &stop.pod, &name, event);
+        stop.context.record_container(&stop.pod_ref, &stop.pod, &name, events::pre_stop_failed());
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Probe;
-use samara_core::events::{Event, reason};
+use samara_core::events::{self, Event};
 use samara_core::pod::Failure;
 use samara_core::probe::{Hook, Outcome, ProbeKind, ProbeResult, Prober};
 use tracing::debug;
@@ -26,7 +26,7 @@ pub async fn run(subject: Subject, plan: Plan, tell: impl Fn(Finding) + Send + S
         && let Err(error) = hook(&subject, Hook::PostStart).await
     {
         debug!(container = subject.container.name, error, "postStart hook failed");
-        subject.record(Event::warning(reason::FAILED_POST_START_HOOK, "PostStartHook failed"));
+        subject.record(events::post_start_failed());
         return tell(Finding::Failed(Failure::PostStartHook));
     }
     if let Some(probe) = subject.container.startup_probe.as_ref().filter(|_| plan.startup) {

@@ -128,6 +128,7 @@ impl Worker {
             pod_ref: self.pod_ref.clone(),
             pod: self.pod.clone(),
             pod_ip: self.pod_ip(),
+            name: kill.name.clone(),
             container: hook,
             task,
             until,
