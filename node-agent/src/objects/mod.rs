@@ -1,14 +1,17 @@
-//! Objects that pods refer to: ConfigMaps and Secrets (one watch for each, while a pod needs it), Services, tokens.
+//! Objects that pods refer to: ConfigMaps and Secrets (one watch for each, while a pod needs it), Services,
+//! RuntimeClasses, tokens.
 //!
 //! The Node authorizer lets a node read an object only while one of its pods refers to it, and only by name
 //! (`fieldSelector=metadata.name=...`). Its graph lags behind the binding: a refusal is tried again within milliseconds.
 
+mod classes;
 mod given;
 mod of_pod;
 mod services;
 mod tokens;
 mod watched;
 
+pub use classes::{ClassError, RuntimeClasses};
 pub use given::Given;
 pub use of_pod::PodObjects;
 pub use services::Services;
@@ -26,6 +29,7 @@ pub struct Objects {
     pub secrets: Watched<Secret>,
     pub services: Services,
     pub tokens: Tokens,
+    pub classes: RuntimeClasses,
 }
 
 impl Objects {
@@ -36,6 +40,7 @@ impl Objects {
             secrets: Watched::new(client.clone(), "secret"),
             services: Services::new(),
             tokens: Tokens::new(Some(client.clone())),
+            classes: RuntimeClasses::new(Some(client.clone())),
         }
     }
 
@@ -46,6 +51,7 @@ impl Objects {
             secrets: Watched::given(given, "secret", |given| &given.secrets),
             services: Services::none(),
             tokens: Tokens::new(None),
+            classes: RuntimeClasses::new(None),
         }
     }
 }

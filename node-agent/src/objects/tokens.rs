@@ -133,6 +133,11 @@ fn refresh_at(now: Timestamp, expires: Timestamp) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::client::Body;
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -162,6 +167,49 @@ mod tests {
         ] {
             assert_eq!(Token::held(wrong.clone()), None, "{wrong:?}");
         }
+    }
+
+    /// An API server that answers these statuses in turn, the last one for ever, and when it was asked.
+    fn answering(statuses: &'static [u16]) -> (Tokens, Arc<Mutex<Vec<tokio::time::Instant>>>) {
+        let asked = Arc::<Mutex<Vec<tokio::time::Instant>>>::default();
+        let seen = asked.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/shop/serviceaccounts/buyer/token");
+            let mut asked = seen.lock().unwrap();
+            let status = statuses[asked.len().min(statuses.len() - 1)];
+            asked.push(tokio::time::Instant::now());
+            let answer = match status {
+                200 => json!({ "status": { "token": "good", "expirationTimestamp": "2100-01-01T00:00:00Z" } }),
+                code => json!({ "kind": "Status", "code": code, "message": "not yet in the graph" }),
+            };
+            let answer = http::Response::builder().status(status).body(Body::from(answer.to_string().into_bytes()));
+            std::future::ready(answer)
+        });
+        (Tokens::new(Some(Client::new(service, "shop"))), asked)
+    }
+
+    async fn request(tokens: &Tokens) -> Result<Token, TokenError> {
+        let pod = PodRef { uid: "u".into(), namespace: "shop".into(), name: "web".into() };
+        tokens.request(&pod, "buyer", &TokenRequest { audience: String::new(), expiration_seconds: 3607 }).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_while_the_authorizer_lags_is_tried_again_after_two_four_and_eight_milliseconds() {
+        let (tokens, asked) = answering(&[403, 404, 403, 200]);
+        assert_eq!(request(&tokens).await.unwrap().text, "good");
+        let asked = asked.lock().unwrap();
+        let pauses: Vec<u128> = asked.windows(2).map(|two| (two[1] - two[0]).as_millis()).collect();
+        assert_eq!(pauses, [2, 4, 8]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_stays_is_told_and_another_error_at_once() {
+        let (tokens, asked) = answering(&[403]);
+        assert!(request(&tokens).await.unwrap_err().to_string().contains("not yet in the graph"));
+        assert_eq!(asked.lock().unwrap().len(), 10);
+        let (tokens, asked) = answering(&[422]);
+        request(&tokens).await.unwrap_err();
+        assert_eq!(asked.lock().unwrap().len(), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a pod's containers share: addresses, volumes, files. Made once, kept up to date, taken down at the end.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use samara_core::objects::Objects as Values;
 use samara_core::oci::PodNetwork;
 use samara_core::pod::is_host_network;
 use samara_core::resources::ResourceList;
-use samara_core::volumes::Sources;
+use samara_core::volumes::{Sources, TokenRequest};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -26,7 +27,7 @@ use crate::network::{
     Dns, ForwardError, Forwarder, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host,
     pod_dns,
 };
-use crate::objects::{PodObjects, TokenError};
+use crate::objects::{ClassError, PodObjects, TokenError};
 use crate::starts::Phase;
 use crate::volumes::{EtcFiles, PodVolumes, VolumeFailure};
 
@@ -68,6 +69,8 @@ enum SandboxError {
     Volume(#[from] VolumeFailure),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Class(#[from] ClassError),
     #[error("failed to write the pod's files: {0}")]
     Files(String),
     #[error("hostPort: {error}: {}", .error.source)]
@@ -85,19 +88,14 @@ impl SandboxError {
                 other @ (NetworkError::Exhausted(_)
                 | NetworkError::Ledger(_)
                 | NetworkError::Link(_)
-                | NetworkError::Cidr(_)) => {
-                    let text = format!("Failed to create pod sandbox: {other}");
-                    Event::warning(reason::FAILED_CREATE_POD_SANDBOX, text)
-                }
+                | NetworkError::Cidr(_)) => events::failed_create_sandbox(&other.to_string()),
             },
             Self::Volume(failure) => events::failed_mount(&failure.volume, &failure.message),
             Self::Token(error) => {
                 let volumes = samara_core::volumes::token_requests(pod);
                 events::failed_mount(volumes.first().map_or("", |(volume, _)| volume), &error.to_string())
             }
-            Self::Files(_) | Self::HostPort { .. } => {
-                Event::warning(reason::FAILED_CREATE_POD_SANDBOX, format!("Failed to create pod sandbox: {self}"))
-            }
+            Self::Class(_) | Self::Files(_) | Self::HostPort { .. } => events::failed_create_sandbox(&self.to_string()),
         }
     }
 }
@@ -113,12 +111,15 @@ pub(super) async fn make_and_keep(
     let mut objects = PodObjects::of(&context.objects, &pod_ref, &pod);
     let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
     objects.hold(volumes.held_tokens(&pod));
+    let new = !context.layout.pod(&pod_ref.uid).exists();
+    // What runs here already goes on, whatever has become of its class.
+    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone()).filter(|_| new);
     // What is odd about its name service is told once in a pod's life.
-    let mut first = !context.layout.pod(&pod_ref.uid).exists();
-    wait_for_network(&context, &pod).await;
-    let mut retry = FIRST_RETRY;
+    let mut first = new;
+    let (mut retry, mut patience) = (FIRST_RETRY, NETWORK_COMES_UP);
     let (sandbox, values) = loop {
-        let made = Box::pin(make(&context, &pod_ref, &pod, &mut objects, first)).instrument(debug_span!("sandbox"));
+        let how = How { class: class.as_deref(), first, patience: std::mem::take(&mut patience) };
+        let made = Box::pin(make(&context, &pod_ref, &pod, &mut objects, how)).instrument(debug_span!("sandbox"));
         let made = metrics::agent().operations.runtime("run_podsandbox", made).await;
         match made {
             Ok(made) => break made,
@@ -141,12 +142,15 @@ pub(super) async fn make_and_keep(
     keep(&context, wishes, sandbox, objects, values, &sender).await;
 }
 
-/// When the agent has just started the network is on its way: that is nothing to tell the user of.
-async fn wait_for_network(context: &Context, pod: &Pod) {
-    if !is_host_network(pod) {
-        let mut network = context.network.state();
-        drop(tokio::time::timeout(NETWORK_COMES_UP, network.wait_for(|state| *state == NetworkState::Ready)).await);
-    }
+/// How a sandbox is made.
+#[derive(Debug, Clone, Copy)]
+struct How<'a> {
+    /// The RuntimeClass that must be one of ours.
+    class: Option<&'a str>,
+    /// The first try in the pod's life.
+    first: bool,
+    /// With the network.
+    patience: Duration,
 }
 
 async fn make(
@@ -154,16 +158,22 @@ async fn make(
     pod_ref: &PodRef,
     pod: &Pod,
     objects: &mut PodObjects,
-    first: bool,
+    how: How<'_>,
 ) -> Result<(Sandbox, watch::Sender<Arc<Values>>), SandboxError> {
     let host_ips = context.node.addresses().to_vec();
     let hostname = host_name(pod, &context.config.dns.domain, &context.node.config().hostname);
-    let measured = context.starts.measure(&pod_ref.uid, Phase::Network, None);
-    let (mut network, pod_ips) = attach(context, pod_ref, pod, &hostname)?;
-    drop(measured);
+    // Tokens take a round trip: they are on their way before anything else is looked for.
+    let ((values, tokens), attached, class) = tokio::join!(
+        fetch(context, pod_ref, objects),
+        attach(context, pod_ref, pod, &hostname, how.patience),
+        is_ours(context, how.class),
+    );
+    class?;
+    let (mut network, pod_ips) = attached?;
+    let tokens = tokens?;
     let resolv = std::fs::read_to_string(&context.config.resolv_conf).unwrap_or_default();
     let dns = pod_dns(pod, &context.config.dns, &Dns::parse(&resolv));
-    if first {
+    if how.first {
         let forming = dns.forming.iter().map(|message| ("DNSConfigForming", message));
         let missing = dns.missing_cluster_dns.iter().map(|message| ("MissingClusterDNS", message));
         forming.chain(missing).for_each(|(reason, text)| context.record(pod_ref, Event::warning(reason, text)));
@@ -171,10 +181,6 @@ async fn make(
     (network.dns_servers, network.dns_searches, network.dns_options) =
         (dns.dns.servers.clone(), dns.dns.searches.clone(), dns.dns.options.clone());
 
-    let measured = context.starts.measure(&pod_ref.uid, Phase::Objects, None);
-    let (values, tokens) = objects.fetch(Timestamp::now()).await;
-    drop(measured);
-    let tokens = tokens?;
     let _measured = context.starts.measure(&pod_ref.uid, Phase::Volumes, None);
     let allocatable = context.allocatable();
     let volumes = PodVolumes::new(context.layout.clone(), pod_ref.uid.clone());
@@ -193,16 +199,40 @@ async fn make(
     Ok((Sandbox { network, pod_ips, host_ips, allocatable, volumes, _host_ports, values }, sender))
 }
 
-fn attach(
+/// Nobody but a pod that names a class waits for it, and only the first of them for longer than a look.
+async fn is_ours(context: &Context, class: Option<&str>) -> Result<(), ClassError> {
+    match class.filter(|class| !class.is_empty()) {
+        Some(class) => context.objects.classes.check(class, &context.node.config().runtime_handlers).await,
+        None => Ok(()),
+    }
+}
+
+/// What [`PodObjects::fetch`] gives, measured.
+async fn fetch(
+    context: &Context,
+    pod_ref: &PodRef,
+    objects: &mut PodObjects,
+) -> (Values, Result<BTreeMap<TokenRequest, String>, TokenError>) {
+    let _measured = context.starts.measure(&pod_ref.uid, Phase::Objects, None);
+    objects.fetch(Timestamp::now()).await
+}
+
+/// The pod's place in a network. When the agent has just started the network is on its way: that is nothing to tell the
+/// user of, so it is waited for with `patience`.
+async fn attach(
     context: &Context,
     pod_ref: &PodRef,
     pod: &Pod,
     hostname: &HostName,
+    patience: Duration,
 ) -> Result<(PodNetwork, Vec<IpAddr>), SandboxError> {
+    let _measured = context.starts.measure(&pod_ref.uid, Phase::Network, None);
     let network = PodNetwork { hostname: hostname.kernel.clone(), ..PodNetwork::default() };
     if is_host_network(pod) {
         return Ok((network, context.node.addresses().to_vec()));
     }
+    let mut state = context.network.state();
+    drop(tokio::time::timeout(patience, state.wait_for(|state| *state == NetworkState::Ready)).await);
     let attachment = context.network.attach(&pod_ref.uid, Timestamp::now())?;
     let network = PodNetwork {
         namespace: attachment.namespace,

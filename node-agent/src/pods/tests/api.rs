@@ -1,8 +1,9 @@
-//! An API server that knows one namespace: ConfigMaps that come and go, and what the node tells of its pod.
+//! An API server that knows one namespace: ConfigMaps that come and go, tokens, and what the node tells of its pod.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -15,6 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 /// What it was told, newest last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Told {
@@ -22,6 +25,8 @@ pub(super) struct Told {
     /// Reason and message.
     pub(super) events: Vec<(String, String)>,
     pub(super) deletes: usize,
+    /// Requests for a token of a service account.
+    pub(super) tokens: usize,
 }
 
 /// The scripted API server.
@@ -32,6 +37,7 @@ pub(super) struct FakeApi {
     told: watch::Sender<Told>,
     /// Requests are refused while this is set.
     away: Arc<Mutex<bool>>,
+    first_token_life: Arc<Mutex<Duration>>,
 }
 
 impl FakeApi {
@@ -41,6 +47,7 @@ impl FakeApi {
             changes: broadcast::Sender::new(16),
             told: watch::Sender::default(),
             away: Arc::default(),
+            first_token_life: Arc::new(Mutex::new(HOUR)),
         }
     }
 
@@ -59,6 +66,11 @@ impl FakeApi {
 
     pub(super) fn set_away(&self, away: bool) {
         *self.away.lock().unwrap() = away;
+    }
+
+    /// How long the first token is good; the others are for an hour.
+    pub(super) fn set_first_token_life(&self, life: Duration) {
+        *self.first_token_life.lock().unwrap() = life;
     }
 
     pub(super) fn put_config_map(&self, name: &str, data: Value) {
@@ -97,6 +109,20 @@ impl FakeApi {
             (&Method::PATCH, "status") => {
                 self.told.send_modify(|told| told.statuses.push(sent["status"].clone()));
                 respond(StatusCode::OK, &json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {} }))
+            }
+            (&Method::POST, "token") => {
+                self.told.send_modify(|told| told.tokens += 1);
+                let number = self.told.borrow().tokens;
+                let life = if number == 1 { *self.first_token_life.lock().unwrap() } else { HOUR };
+                let expires = jiff::Timestamp::now() + life;
+                let status = json!({ "token": format!("token {number}"), "expirationTimestamp": expires.to_string() });
+                respond(
+                    StatusCode::CREATED,
+                    &json!({
+                        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
+                        "spec": { "audiences": [] }, "status": status,
+                    }),
+                )
             }
             (&Method::POST, "events") | (&Method::PATCH, _) => {
                 let text = |field: &str| sent[field].as_str().unwrap_or_default().to_owned();

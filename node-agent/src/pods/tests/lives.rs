@@ -1,5 +1,6 @@
 //! Lives of pods, one sentence each.
 
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -198,13 +199,36 @@ async fn a_missing_config_map_holds_the_pod_until_it_is_there() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "red");
 
     scene.api.put_config_map("app", json!({ "colour": "blue" }));
-    for _ in 0..400 {
-        if std::fs::read_to_string(&file).unwrap() == "blue" {
+    holds(&file, "blue").await;
+}
+
+/// Waits until a file of a volume has this text.
+async fn holds(file: &Path, text: &str) {
+    for _ in 0..2000 {
+        if std::fs::read_to_string(file).unwrap() == text {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the volume still says {:?}", std::fs::read_to_string(&file));
+    panic!("the volume still says {:?}, not {text:?}", std::fs::read_to_string(file));
+}
+
+#[tokio::test]
+async fn a_token_is_replaced_in_its_volume_before_it_ends_and_the_container_goes_on() {
+    let mut scene = Scene::new(|pod| {
+        let token = json!({ "serviceAccountToken": { "path": "token", "expirationSeconds": 600 } });
+        pod["spec"]["volumes"] = json!([{ "name": "access", "projected": { "sources": [token] } }]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "access", "mountPath": "/access" }]);
+    })
+    .await;
+    // Four fifths of it are over in less than a second; the second one lasts.
+    scene.api.set_first_token_life(Duration::from_secs(1));
+    scene.begin().await;
+    scene.status("ready", is_ready).await;
+    let file = scene.dir.path().join("run/volumes/uid-1/access/token");
+    holds(&file, "token 2").await;
+    assert_eq!(scene.api.told().borrow().tokens, 2);
+    assert_eq!(scene.calls(), ["create app", "start app"]);
 }
 
 #[tokio::test]
