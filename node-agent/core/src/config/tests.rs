@@ -133,3 +133,22 @@ fn json_is_read_too() {
     let text = r#"{"kind":"KubeletConfiguration","apiVersion":"kubelet.config.k8s.io/v1beta1","maxPods":7}"#;
     assert_eq!(parse(text).unwrap().config.max_pods, Some(7));
 }
+
+/// `a.b.c` with nothing for a value.
+fn with_field(path: &str) -> String {
+    let lines = path.split('.').enumerate().map(|(depth, name)| format!("{}{name}:\n", "  ".repeat(depth)));
+    lines.collect()
+}
+
+#[test]
+fn every_field_that_the_documentation_names_is_honoured() {
+    let text = include_str!("../../../../docs/node.md");
+    let (_, section) = text.split_once("## What of the configuration file is honoured").unwrap();
+    let (table, _) = section.split_once("\nThey mean").unwrap();
+    let fields: Vec<&str> = table.split('`').skip(1).step_by(2).collect();
+    assert!(fields.len() > 40 && fields.contains(&"crashLoopBackOff.maxContainerRestartPeriod"), "{fields:?}");
+    for field in fields {
+        assert_eq!(read(&with_field(field)).warnings, Vec::<String>::new(), "{field}");
+    }
+    assert_eq!(read(&with_field("authentication.noSuchField")).warnings.len(), 1);
+}
