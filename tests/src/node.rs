@@ -198,6 +198,14 @@ impl Node {
         &self.home.agent_log
     }
 
+    /// The certificate, in DER, that a new connection to its API sees, whoever signed it.
+    pub async fn shown_certificate(&self) -> Result<Vec<u8>> {
+        let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).tls_info(true).build()?;
+        let answer = client.get(format!("https://{}:10250/healthz", self.ip)).send().await?;
+        let info = answer.extensions().get::<reqwest::tls::TlsInfo>().context("no TLS")?;
+        Ok(info.peer_certificate().context("no certificate")?.to_vec())
+    }
+
     /// Waits until the control plane calls it Ready.
     pub async fn ready(&self, cluster: &Cluster) -> Result<ApiNode> {
         let nodes = Api::<ApiNode>::all(cluster.client().clone());

@@ -9,6 +9,9 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
+/// The node whose requests this operator leaves to another one.
+pub const UNAPPROVED: &str = "unapproved";
+
 /// Approves what nodes ask for themselves. Runs until dropped.
 pub(super) async fn approve_serving_certificates(client: Client) {
     let api = Api::<CertificateSigningRequest>::all(client);
@@ -33,9 +36,8 @@ fn wanted(request: &CertificateSigningRequest) -> bool {
     let spec = &request.spec;
     let judged =
         request.status.as_ref().and_then(|status| status.conditions.as_ref()).is_some_and(|all| !all.is_empty());
-    spec.signer_name == "kubernetes.io/kubelet-serving"
-        && spec.username.as_deref().is_some_and(|user| user.starts_with("system:node:"))
-        && !judged
+    let node = spec.username.as_deref().and_then(|user| user.strip_prefix("system:node:"));
+    spec.signer_name == "kubernetes.io/kubelet-serving" && node.is_some_and(|node| node != UNAPPROVED) && !judged
 }
 
 fn approval() -> CertificateSigningRequestCondition {

@@ -26,6 +26,8 @@ use addresses::{CONTROL_PLANE, KUBERNETES_SERVICE, PREFIX};
 use pki::{Identity, Pki};
 use programs::Layout;
 
+pub use approver::UNAPPROVED;
+
 /// Programs it needs in the tools' directory.
 pub const TOOLS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "registry"];

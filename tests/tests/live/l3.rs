@@ -3,11 +3,16 @@
 mod access;
 mod api_away;
 mod bad_input;
+mod classes;
 mod env;
 mod figures;
 mod hooks;
+mod host_network;
+mod identity;
 mod join;
 mod logs;
+mod probes;
+mod pulling;
 mod renewal;
 mod statics;
 mod streams;
@@ -21,6 +26,11 @@ pub(crate) fn tests() -> Vec<Test> {
         env::tests(),
         volumes::tests(),
         hooks::tests(),
+        probes::tests(),
+        classes::tests(),
+        identity::tests(),
+        pulling::tests(),
+        host_network::tests(),
         access::tests(),
         streams::tests(),
         logs::tests(),

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use samara_tests::manifest::PodSpec;
+use samara_tests::manifest::{PodSpec, container, with};
 use samara_tests::scene::{Scene, container_state};
 use samara_tests::site::cgroup;
 use samara_tests::traces::Traces;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::trial::tests;
 
@@ -18,6 +18,7 @@ tests![
     a_guest_beneath_its_memory_limit_lives,
     an_oom_kill_ends_one_container_and_not_its_neighbour,
     a_spinning_guest_is_held_to_its_cpu_limit,
+    a_pods_cgroup_has_the_limits_of_its_containers_together_and_its_status_its_class,
 ];
 
 async fn a_guest_that_takes_more_memory_than_its_limit_is_oom_killed_with_137(scene: &Scene) -> Result<()> {
@@ -45,11 +46,8 @@ async fn a_guest_beneath_its_memory_limit_lives(scene: &Scene) -> Result<()> {
 }
 
 async fn an_oom_kill_ends_one_container_and_not_its_neighbour(scene: &Scene) -> Result<()> {
-    let hog = samara_tests::manifest::with(
-        samara_tests::manifest::container("hog", "hog-memory"),
-        json!({ "resources": { "limits": { "memory": "32Mi" } } }),
-    );
-    let quiet = samara_tests::manifest::container("quiet", "toolbox");
+    let hog = with(container("hog", "hog-memory"), json!({ "resources": { "limits": { "memory": "32Mi" } } }));
+    let quiet = container("quiet", "toolbox");
     scene.create::<Pod>(PodSpec::containers([quiet, hog]).set(json!({ "restartPolicy": "Never" })).pod("pair")).await?;
     let pod = scene
         .pod_until("pair", "has a hog that is over beside one that runs", |pod| {
@@ -79,5 +77,37 @@ async fn a_spinning_guest_is_held_to_its_cpu_limit(scene: &Scene) -> Result<()> 
     let share = used.as_secs_f64() / began.elapsed().as_secs_f64();
     ensure!(share < 0.22, "a limit of 0.2 CPUs, and it used {share:.3}");
     ensure!(share > 0.05, "it did not spin: {share:.3}");
+    Ok(())
+}
+
+async fn a_pods_cgroup_has_the_limits_of_its_containers_together_and_its_status_its_class(scene: &Scene) -> Result<()> {
+    let limited = |name: &str, fields: Value| with(container(name, "toolbox"), json!({ "resources": fields }));
+    let both = |memory: &str| json!({ "limits": { "cpu": "100m", "memory": memory } });
+    let requested = json!({ "requests": { "memory": "8Mi" }, "limits": { "memory": "24Mi" } });
+    let table = [
+        ("Guaranteed", vec![limited("a", both("64Mi")), limited("b", both("32Mi"))], Some(96_u64 << 20)),
+        ("Burstable", vec![limited("a", both("64Mi")), limited("b", requested)], Some(88 << 20)),
+        // Of one that has no limit the pod has none.
+        ("BestEffort", vec![container("a", "toolbox"), container("b", "toolbox")], None),
+    ];
+    for (class, containers, limit) in table {
+        let name = class.to_lowercase();
+        scene.create::<Pod>(PodSpec::containers(containers).pod(&name)).await?;
+        let pod = scene.ready(&name).await?;
+        let told = pod.status.as_ref().and_then(|status| status.qos_class.as_deref());
+        ensure!(told == Some(class), "{class}: told {told:?}");
+        let uid = pod.uid().context("no UID")?;
+        let traces = Traces::of(scene.node(), &scene.cluster().site().cgroup(), &uid)?;
+        let of_pod = traces.cgroups.iter().filter(|dir| dir.ends_with(format!("pod{uid}")));
+        let limits = of_pod.filter_map(|dir| {
+            let read = |file: &str| std::fs::read_to_string(dir.join(file)).ok();
+            read("memory.max").or_else(|| read("memory.limit_in_bytes"))
+        });
+        let limits: Vec<String> = limits.map(|text| text.trim().to_owned()).collect();
+        let [found] = limits.as_slice() else { bail!("{class}: limits {limits:?} in {:?}", traces.cgroups) };
+        // Without one: "max", or on v1 a number near the largest.
+        let found = found.parse::<u64>().ok().filter(|bytes| *bytes < 1 << 60);
+        ensure!(found == limit, "{class}: the pod's limit is {found:?}, not {limit:?}");
+    }
     Ok(())
 }

@@ -17,7 +17,7 @@ tests![
     the_health_of_the_node_is_told_on_loopback_only,
 ];
 
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 10] = [
     "/pods",
     "/runningpods/",
     "/metrics",
@@ -25,6 +25,9 @@ const PATHS: [&str; 7] = [
     "/stats/summary",
     "/containerLogs/a/b/c",
     "/exec/a/b/c",
+    "/attach/a/b/c",
+    "/configz",
+    "/healthz",
 ];
 
 fn url(scene: &Scene, path: &str) -> String {
@@ -85,6 +88,9 @@ async fn a_service_account_without_rights_gets_403_and_with_them_200(scene: &Sce
         ("/stats/summary", StatusCode::OK),
         ("/containerLogs/a/b/c", StatusCode::FORBIDDEN),
         ("/exec/a/b/c", StatusCode::FORBIDDEN),
+        ("/attach/a/b/c", StatusCode::FORBIDDEN),
+        ("/configz", StatusCode::FORBIDDEN),
+        ("/healthz", StatusCode::FORBIDDEN),
     ] {
         let status = ask(&monitor, path).await?;
         ensure!(status == wanted, "the monitor, {path}: {status}");

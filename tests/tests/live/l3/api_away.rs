@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
+use samara_tests::cluster::addresses;
 use samara_tests::load;
 use samara_tests::manifest::PodSpec;
 use samara_tests::node::{For, Node, Options};
@@ -30,6 +31,7 @@ async fn two_minutes_without_an_api_server_disturb_no_pod(scene: &Scene) -> Resu
         .await?;
     let before = scene.ready_pods("app=web", 2).await?;
 
+    let already = std::fs::read(node.agent_log())?.len();
     node.unplug(scene.cluster())?;
     let began = Instant::now();
     while began.elapsed() < AWAY {
@@ -40,6 +42,10 @@ async fn two_minutes_without_an_api_server_disturb_no_pod(scene: &Scene) -> Resu
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    let server = addresses::api_server();
+    let log = std::fs::read_to_string(node.agent_log())?;
+    let said = log.get(already..).unwrap_or_default();
+    ensure!(said.lines().any(|line| line.contains("WARN") && line.contains(&server)), "no word of {server}:\n{said}");
     node.plug_back(scene.cluster())?;
     node.ready(scene.cluster()).await?;
 

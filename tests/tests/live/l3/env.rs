@@ -112,15 +112,18 @@ async fn resource_fields_are_in_the_environment(scene: &Scene) -> Result<()> {
 
 async fn env_from_takes_whole_maps_with_a_prefix_and_leaves_out_what_is_optional(scene: &Scene) -> Result<()> {
     scene.create::<ConfigMap>(json!({ "metadata": { "name": "many" }, "data": { "ONE": "1", "TWO": "2" } })).await?;
+    scene.create::<Secret>(json!({ "metadata": { "name": "keys" }, "stringData": { "KEY": "open sesame" } })).await?;
     let spec = dump(json!({
         "envFrom": [
             { "prefix": "A_", "configMapRef": { "name": "many" } },
+            { "prefix": "S_", "secretRef": { "name": "keys" } },
             { "secretRef": { "name": "no-such-secret", "optional": true } },
         ],
         "env": [{ "name": "A_TWO", "value": "own" }],
     }));
     let (_, text) = output(scene, &spec).await?;
     has(&text, "A_ONE=1")?;
+    has(&text, "S_KEY=open sesame")?;
     has(&text, "A_TWO=own")
 }
 

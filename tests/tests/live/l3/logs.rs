@@ -156,6 +156,21 @@ async fn a_log_is_rotated_and_read_across_its_files(scene: &Scene) -> Result<()>
     .await?;
     let all = std::fs::read_dir(&dir)?.flatten().count();
     ensure!(all <= 3, "{all} files, and 3 were allowed");
+    // More records than the newest file holds: they come from the one before it, and nothing is missing between them.
+    let newest = || std::fs::read_to_string(dir.join("0.log"));
+    let (newest, across) = until("a look that no rotation fell into", PATIENCE, async || {
+        let before = newest()?;
+        let tail = format!("--tail={}", before.lines().count() + 20);
+        let across = scene.kubectl(&["logs", "printer", "-c", "printer", &tail]).await?;
+        Ok(Seen::some((newest()? == before).then_some((before, across)), "rotated meanwhile"))
+    })
+    .await?;
+    // A line may be two records, and the first of all may be the end of one.
+    let lines = across.lines().skip(1).map(|line| line.trim_start_matches("line").trim().parse::<usize>());
+    let lines: Vec<usize> = lines.collect::<Result<_, _>>()?;
+    let whole = newest.lines().filter(|record| record.contains(" stdout F ")).count();
+    ensure!(lines.len() > whole, "{} lines, and the newest file has {whole}", lines.len());
+    ensure!(lines == (9000 - lines.len()..9000).collect::<Vec<_>>(), "lines are missing");
     Ok(())
 }
 

@@ -8,8 +8,6 @@ use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::LogParams;
-use reqwest::Client;
-use reqwest::tls::TlsInfo;
 use samara_tests::cluster::addresses;
 use samara_tests::cluster::pki::Identity;
 use samara_tests::manifest::PodSpec;
@@ -48,7 +46,7 @@ async fn both_certificates_are_renewed_before_they_end_and_connections_go_on(sce
 
     let passing = pem_to_der(&passing.certificate)?;
     until("the node shows the certificate that ends", PATIENCE, async || {
-        Ok(Seen::when(shown(&node).await.is_ok_and(|shown| shown == passing), "another one"))
+        Ok(Seen::when(node.shown_certificate().await.is_ok_and(|shown| shown == passing), "another one"))
     })
     .await?;
     // A connection through the API server to the node, from before the change.
@@ -57,7 +55,7 @@ async fn both_certificates_are_renewed_before_they_end_and_connections_go_on(sce
     followed.try_next().await?.context("the log says nothing")?;
 
     until("the node shows a new certificate", LIFE, async || {
-        let shown = shown(&node).await?;
+        let shown = node.shown_certificate().await?;
         Ok(Seen::when(shown != passing, "the one that ends"))
     })
     .await?;
@@ -91,14 +89,6 @@ async fn both_certificates_are_renewed_before_they_end_and_connections_go_on(sce
     scene.create::<Pod>(PodSpec::of("hello").on(name).set(json!({ "restartPolicy": "Never" })).pod("again")).await?;
     scene.over("again").await?;
     Ok(())
-}
-
-/// The certificate that a new connection to the node's API sees.
-async fn shown(node: &Node) -> Result<Vec<u8>> {
-    let client = Client::builder().tls_danger_accept_invalid_certs(true).tls_info(true).build()?;
-    let answer = client.get(format!("https://{}:10250/healthz", node.ip())).send().await?;
-    let info = answer.extensions().get::<TlsInfo>().context("no TLS")?;
-    Ok(info.peer_certificate().context("no certificate")?.to_vec())
 }
 
 fn pem_to_der(pem: &str) -> Result<Vec<u8>> {

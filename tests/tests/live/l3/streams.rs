@@ -2,14 +2,21 @@
 
 use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use futures::StreamExt as _;
+use http::header;
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, TerminalSize};
 use samara_tests::manifest::{PodSpec, container};
 use samara_tests::scene::{PATIENCE, Scene, container_state};
 use samara_tests::wait::{Seen, until};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::trial::tests;
 
@@ -18,6 +25,7 @@ tests![
     exec_keeps_output_and_errors_apart,
     exec_passes_standard_input_to_its_end,
     exec_passes_megabytes_unharmed,
+    exec_speaks_version_four_with_a_client_that_knows_no_other,
     exec_of_an_unknown_command_says_so,
     exec_in_a_container_that_does_not_run_says_so,
     exec_gives_a_terminal_and_its_size,
@@ -70,6 +78,51 @@ async fn exec_passes_megabytes_unharmed(scene: &Scene) -> Result<()> {
     let output = scene.cluster().kubectl().input(&args, &text).await?;
     ensure!(output == text, "{} bytes came back of {}", output.len(), text.len());
     Ok(())
+}
+
+async fn exec_speaks_version_four_with_a_client_that_knows_no_other(scene: &Scene) -> Result<()> {
+    toolbox(scene).await?;
+    let (stdout, status) = exec_v4(scene, "command=echo&command=two&command=words").await?;
+    ensure!(stdout == "two words\n", "{stdout:?}");
+    ensure!(status["status"] == "Success", "{status}");
+    let (stdout, status) = exec_v4(scene, "command=false").await?;
+    ensure!(stdout.is_empty() && status["reason"] == "NonZeroExitCode", "{stdout:?}, {status}");
+    let causes = json!([{ "reason": "ExitCode", "message": "1" }]);
+    ensure!(status["details"]["causes"] == causes, "{status}");
+    Ok(())
+}
+
+/// What comes of an exec in `box` with `v4.channel.k8s.io`: its output, and the status at the end.
+async fn exec_v4(scene: &Scene, command: &str) -> Result<(String, Value)> {
+    const V4: &str = "v4.channel.k8s.io";
+    let path = format!("/api/v1/namespaces/{}/pods/box/exec?stdout=true&{command}", scene.namespace());
+    let request = http::Request::get(path)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .header(header::SEC_WEBSOCKET_KEY, generate_key())
+        .header(header::SEC_WEBSOCKET_PROTOCOL, V4)
+        .body(kube::client::Body::empty())?;
+    let answer = scene.cluster().client().send(request).await?;
+    let chosen = answer.headers().get(header::SEC_WEBSOCKET_PROTOCOL).map(|name| name.as_bytes().to_owned());
+    ensure!(answer.status() == http::StatusCode::SWITCHING_PROTOCOLS, "{}", answer.status());
+    ensure!(chosen.as_deref() == Some(V4.as_bytes()), "{chosen:?}");
+    let stream = TokioIo::new(hyper::upgrade::on(answer).await?);
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    let (mut stdout, mut status) = (String::new(), None);
+    while let Some(message) = tokio::time::timeout(PATIENCE, socket.next()).await.context("silence")? {
+        match message? {
+            Message::Binary(frame) => match frame.split_first() {
+                Some((1, text)) => stdout += std::str::from_utf8(text)?,
+                Some((3, text)) => status = Some(serde_json::from_slice(text)?),
+                other => bail!("a frame {other:?}"),
+            },
+            Message::Close(_) => break,
+            Message::Ping(_) | Message::Pong(_) => {}
+            other @ (Message::Text(_) | Message::Frame(_)) => bail!("a message {other:?}"),
+        }
+    }
+    Ok((stdout, status.context("no status at the end")?))
 }
 
 async fn exec_in_a_container_that_does_not_run_says_so(scene: &Scene) -> Result<()> {

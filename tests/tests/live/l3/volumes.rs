@@ -14,7 +14,7 @@ tests![
     containers_of_a_pod_share_an_empty_dir_and_it_outlives_a_restart,
     a_memory_empty_dir_is_a_tmpfs_of_its_size,
     config_map_and_secret_files_have_their_text_and_their_mode,
-    a_config_map_volume_is_updated_while_the_guest_runs,
+    config_map_and_secret_volumes_are_updated_while_the_guest_runs,
     the_downward_api_shows_labels_and_their_change,
     a_projected_token_is_for_its_audience_and_the_default_one_works,
     a_host_path_is_the_nodes_own_directory,
@@ -120,18 +120,29 @@ fn find(dir: &std::path::Path, name: &str) -> Option<std::path::PathBuf> {
     })
 }
 
-async fn a_config_map_volume_is_updated_while_the_guest_runs(scene: &Scene) -> Result<()> {
+async fn config_map_and_secret_volumes_are_updated_while_the_guest_runs(scene: &Scene) -> Result<()> {
     scene.create::<ConfigMap>(json!({ "metadata": { "name": "settings" }, "data": { "key": "old" } })).await?;
-    start(scene, &box_with(json!([{ "name": "map", "configMap": { "name": "settings" } }]))).await?;
-    ensure!(cat(scene, "/v/map/key").await? == "old");
+    scene.create::<Secret>(json!({ "metadata": { "name": "keys" }, "stringData": { "key": "old" } })).await?;
+    let volumes = json!([
+        { "name": "map", "configMap": { "name": "settings" } },
+        { "name": "keys", "secret": { "secretName": "keys" } },
+    ]);
+    start(scene, &box_with(volumes)).await?;
+    for file in ["/v/map/key", "/v/keys/key"] {
+        ensure!(cat(scene, file).await? == "old", "{file}");
+    }
     let patch = Patch::Merge(json!({ "data": { "key": "new", "more": "too" } }));
     scene.api::<ConfigMap>().patch("settings", &PatchParams::default(), &patch).await?;
-    until("the guest sees the new text", PATIENCE * 2, async || {
-        let text = cat(scene, "/v/map/key").await?;
-        Ok(Seen::when(text == "new", text))
-    })
-    .await?;
-    ensure!(cat(scene, "/v/map/more").await? == "too", "a new key is a new file");
+    let patch = Patch::Merge(json!({ "stringData": { "key": "new", "more": "too" } }));
+    scene.api::<Secret>().patch("keys", &PatchParams::default(), &patch).await?;
+    for dir in ["/v/map", "/v/keys"] {
+        until(format!("the guest sees the new text in {dir}"), PATIENCE * 2, async || {
+            let text = cat(scene, &format!("{dir}/key")).await?;
+            Ok(Seen::when(text == "new", text))
+        })
+        .await?;
+        ensure!(cat(scene, &format!("{dir}/more")).await? == "too", "a new key is a new file in {dir}");
+    }
     let pod = scene.api::<Pod>().get("box").await?;
     ensure!(container_state(&pod, "toolbox").is_some_and(|status| status.restart_count == 0), "restarted");
     Ok(())
