@@ -43,9 +43,10 @@ async fn two_minutes_without_an_api_server_disturb_no_pod(scene: &Scene) -> Resu
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let server = addresses::api_server();
+    let server = server.trim_start_matches("https://");
     let log = std::fs::read_to_string(node.agent_log())?;
     let said = log.get(already..).unwrap_or_default();
-    ensure!(said.lines().any(|line| line.contains("WARN") && line.contains(&server)), "no word of {server}:\n{said}");
+    ensure!(said.lines().any(|line| line.contains("WARN") && line.contains(server)), "no word of {server}:\n{said}");
     node.plug_back(scene.cluster())?;
     node.ready(scene.cluster()).await?;
 

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::LogParams;
 use samara_tests::manifest::{PodSpec, container};
 use samara_tests::node::{For, Node, Options};
-use samara_tests::scene::{PATIENCE, Scene};
+use samara_tests::scene::{PATIENCE, Scene, container_state};
 use samara_tests::wait::{Seen, until};
 use serde_json::json;
 
@@ -76,6 +76,13 @@ async fn following_a_log_ends_with_the_container(scene: &Scene) -> Result<()> {
         .create::<Pod>(PodSpec::containers([talker, sleeper]).set(json!({ "restartPolicy": "Never" })).pod("pair"))
         .await?;
     scene.container_log_with("pair", "talker", "rounds").await?;
+    // Each has its own start: there is no log to follow before it.
+    scene
+        .pod_until("pair", "has begun to sleep", |pod| {
+            let state = container_state(pod, "sleeper").and_then(|status| status.state.as_ref());
+            state.is_some_and(|state| state.waiting.is_none())
+        })
+        .await?;
     let follow = |name: &str| LogParams { container: Some(name.to_owned()), follow: true, ..LogParams::default() };
     // The silent one: the stream ends when its container does, without a line.
     let api = scene.api::<Pod>();
