@@ -19,6 +19,11 @@ pub(crate) const REVISION: &[u8] = include_bytes!("engine.rs");
 /// Version of wasmtime in the lock file (a test holds them together).
 pub(crate) const WASMTIME: &str = "48.0.8";
 
+/// Its features in the workspace's manifest, which decide what code expects of its host (a test holds them together); that
+/// of the compiler is added by ours of the same name and changes nothing in the code.
+#[cfg(test)]
+const FEATURES: &str = r#"["runtime", "std", "async", "anyhow", "pooling-allocator", "component-model", "backtrace", "demangle", "addr2line"]"#;
+
 /// Guest code is not instrumented (no epochs, no fuel): limits are the kernel's, and a process is ended from outside.
 pub(crate) fn config(purpose: Purpose) -> Config {
     let instances = match purpose {
@@ -88,5 +93,12 @@ mod tests {
         let lock = include_str!("../../Cargo.lock");
         let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"");
         assert!(lock.contains(&entry), "engine::WASMTIME must be the version in Cargo.lock");
+    }
+
+    #[test]
+    fn the_recorded_features_of_wasmtime_are_those_in_the_manifest() {
+        let manifest = include_str!("../../Cargo.toml");
+        let entry = manifest.lines().find(|line| line.starts_with("wasmtime = ")).unwrap_or_default();
+        assert!(entry.contains(&format!("features = {FEATURES}")), "engine::FEATURES must be those of {entry}");
     }
 }

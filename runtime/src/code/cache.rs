@@ -55,17 +55,24 @@ impl CodeCache {
     }
 
     /// The code of the wasm with this digest (`sha256:...`); `None` if there is none that can be trusted.
+    /// Reads all of it the first time: megabytes.
     pub fn get(&self, wasm_digest: &str) -> Result<Option<CodeFile>, CacheError> {
-        let digest = parse(wasm_digest)?;
-        let mut verified = self.0.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = verified.get(&digest) {
-            let file = file.try_clone().map_err(io_error("keep open", &self.code_path(&digest)))?;
-            return Ok(Some(CodeFile::new(file)));
+        if let Some(known) = self.known(wasm_digest)? {
+            return Ok(Some(known));
         }
+        let digest = parse(wasm_digest)?;
+        // Nobody waits for the hashing who asks for another.
         let Some(file) = self.open_verified(&digest)? else { return Ok(None) };
         let copy = file.try_clone().map_err(io_error("keep open", &self.code_path(&digest)))?;
-        verified.insert(digest, file);
+        self.verified().insert(digest, file);
         Ok(Some(CodeFile::new(copy)))
+    }
+
+    /// As [`Self::get`], if this process has verified it already: at once.
+    pub fn known(&self, wasm_digest: &str) -> Result<Option<CodeFile>, CacheError> {
+        let digest = parse(wasm_digest)?;
+        let known = self.verified().get(&digest).map(File::try_clone).transpose();
+        Ok(known.map_err(io_error("keep open", &self.code_path(&digest)))?.map(CodeFile::new))
     }
 
     /// Puts an entry in place by rename; the last of two wins.
@@ -75,14 +82,14 @@ impl CodeCache {
         // The digest first: an entry seen in between does not match it and is as if missing.
         self.place(&self.digest_path(&digest), recorded.as_bytes())?;
         self.place(&self.code_path(&digest), code)?;
-        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        self.verified().remove(&digest);
         Ok(())
     }
 
     /// Removes an entry, if there is one. Who has it open keeps it: the disk's space comes back when the last of them ends.
     pub fn remove(&self, wasm_digest: &str) -> Result<(), CacheError> {
         let digest = parse(wasm_digest)?;
-        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        self.verified().remove(&digest);
         for path in [self.code_path(&digest), self.digest_path(&digest)] {
             exists(fs::remove_file(&path)).map_err(io_error("remove", &path))?;
         }
@@ -123,6 +130,10 @@ impl CodeCache {
             let _ = fs::remove_file(&temporary);
             io_error("write", path)(source)
         })
+    }
+
+    fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, File>> {
+        self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn code_path(&self, digest: &Digest) -> PathBuf {
@@ -238,6 +249,25 @@ mod tests {
         assert_eq!(text(cache.get(DIGEST).unwrap()), None);
         cache.insert(DIGEST, b"code").unwrap();
         assert_eq!(text(cache.get(DIGEST).unwrap()).as_deref(), Some("code"));
+    }
+
+    #[test]
+    fn an_entry_is_looked_at_once_and_what_takes_its_place_is_not_seen() {
+        let (dir, cache) = cache();
+        cache.insert(DIGEST, b"code").unwrap();
+        assert!(cache.known(DIGEST).unwrap().is_none(), "nobody has looked at it");
+        assert_eq!(text(cache.get(DIGEST).unwrap()).as_deref(), Some("code"));
+        let path = cache.code_path(&Digest::parse(DIGEST).unwrap());
+        let evil = dir.path().join("evil");
+        fs::write(&evil, b"evil").unwrap();
+        fs::rename(&evil, &path).unwrap();
+        for again in [cache.get(DIGEST), cache.known(DIGEST)] {
+            assert_eq!(text(again.unwrap()).as_deref(), Some("code"));
+        }
+        fs::remove_file(&path).unwrap();
+        assert_eq!(text(cache.get(DIGEST).unwrap()).as_deref(), Some("code"));
+        let other = CodeCache::open(&dir.path().join("code")).unwrap();
+        assert_eq!(text(other.get(DIGEST).unwrap()), None);
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl Log {
     fn put(&self, record: &[IoSlice<'_>; 3]) -> io::Result<()> {
         let newline = IoSlice::new(b"\n");
         let [prefix, text, end] = *record;
-        let torn = self.torn.load(Ordering::Relaxed);
+        // A new file, in the place of one that was full, has nothing to be told apart from.
+        let torn = self.torn.load(Ordering::Relaxed) && self.file.metadata().is_ok_and(|about| about.len() > 0);
         let all = [newline, prefix, text, end];
         let slices = if torn { &all[..] } else { &all[1..] };
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
@@ -230,14 +231,21 @@ mod tests {
         let output = Output::Cri { file: OwnedFd::from(file.try_clone().unwrap()), stream: Stream::Stderr };
         let sink = Sink::new(output, false);
         let Target::Cri(log) = &sink.0.target else { panic!("a log") };
-        log.dropped.store(3, Ordering::Relaxed);
-        log.torn.store(true, Ordering::Relaxed);
-        sink.write(b"on\n").unwrap();
-        let mut text = String::new();
-        io::Seek::rewind(&mut file).unwrap();
-        file.read_to_string(&mut text).unwrap();
-        let lines: Vec<_> = text.split('\n').map(|line| line.get(31..).unwrap_or("")).collect();
-        assert_eq!(lines, ["", "stderr F samara: 3 log records dropped: no space left on device", "stderr F on", ""]);
+        let report = "stderr F samara: 3 log records dropped: no space left on device";
+        // Into a new file, then after half a record.
+        for (begun, expected) in [("", &[report, "stderr F on", ""][..]), ("half", &["", report, "stderr F on", ""])] {
+            log.dropped.store(3, Ordering::Relaxed);
+            log.torn.store(true, Ordering::Relaxed);
+            file.set_len(0).unwrap();
+            io::Seek::rewind(&mut file).unwrap();
+            file.write_all(begun.as_bytes()).unwrap();
+            sink.write(b"on\n").unwrap();
+            let mut text = String::new();
+            io::Seek::rewind(&mut file).unwrap();
+            file.read_to_string(&mut text).unwrap();
+            let lines: Vec<_> = text.split('\n').map(|line| line.get(31..).unwrap_or("")).collect();
+            assert_eq!(lines, expected);
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use samara_runtime::{CodeCache, CompileError};
+use samara_runtime::code::CacheError;
+use samara_runtime::{CodeCache, CodeFile, CompileError};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
@@ -44,11 +45,13 @@ pub(crate) struct Codes {
     cache: CodeCache,
     /// One compiler at a time: many containers of one new program would else compile it as many times.
     compiling: Arc<Mutex<()>>,
+    /// So with the first look at code that is compiled already.
+    verifying: Arc<Mutex<()>>,
 }
 
 impl Codes {
     pub(crate) fn new(cache: CodeCache) -> Self {
-        Self { cache, compiling: Arc::default() }
+        Self { cache, compiling: Arc::default(), verifying: Arc::default() }
     }
 
     /// Compiled code of a program.
@@ -82,7 +85,7 @@ impl Codes {
         open: impl FnOnce() -> Result<File, CodeError>,
     ) -> Result<OwnedFd, CodeError> {
         if let Some(digest) = digest
-            && let Some(code) = self.cached(name, digest)?
+            && let Some(code) = self.cached(name, digest).await?
         {
             return Ok(code);
         }
@@ -100,14 +103,21 @@ impl Codes {
         self.compile(name, copy.file, &copy.digest).await
     }
 
-    fn cached(&self, name: &str, digest: &str) -> Result<Option<OwnedFd>, CodeError> {
-        let cached = self.cache.get(digest);
-        let cached = cached.map_err(|error| CodeError::Compile { name: name.into(), source: error.into() })?;
-        Ok(cached.map(|code| code.into_fd()))
+    async fn cached(&self, name: &str, digest: &str) -> Result<Option<OwnedFd>, CodeError> {
+        let fd = |cached: Result<Option<CodeFile>, CacheError>| match cached {
+            Ok(code) => Ok(code.map(CodeFile::into_fd)),
+            Err(error) => Err(CodeError::Compile { name: name.into(), source: error.into() }),
+        };
+        if let Some(code) = fd(self.cache.known(digest))? {
+            return Ok(Some(code));
+        }
+        let _one_at_a_time = self.verifying.lock().await;
+        let (cache, digest) = (self.cache.clone(), digest.to_owned());
+        fd(aside(name, move |_| Ok(cache.get(&digest))).await?)
     }
 
     async fn compile(&self, name: &str, wasm: File, digest: &str) -> Result<OwnedFd, CodeError> {
-        if let Some(code) = self.cached(name, digest)? {
+        if let Some(code) = self.cached(name, digest).await? {
             return Ok(code);
         }
         let _one_at_a_time = self.compiling.lock().await;
@@ -232,14 +242,9 @@ mod tests {
         assert!(sealed.file.write_all(b"d").is_err());
     }
 
-    #[tokio::test]
-    async fn others_are_served_while_a_large_program_is_copied() {
+    /// How often others have their turn while something is done.
+    async fn turns_during(work: impl Future<Output = ()>) -> u32 {
         use std::sync::atomic::{AtomicU32, Ordering};
-        let dir = tempfile::tempdir().expect("directory");
-        let path = dir.path().join("large.wasm");
-        std::fs::write(&path, b"\0asm").expect("written");
-        File::options().write(true).open(&path).and_then(|file| file.set_len(32 << 20)).expect("made long");
-        let codes = Codes::new(CodeCache::open(&dir.path().join("code")).expect("cache"));
         let turns = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&turns);
         let counting = tokio::spawn(async move {
@@ -248,12 +253,39 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
+        work.await;
+        counting.abort();
+        turns.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test]
+    async fn others_are_served_while_a_large_program_is_copied() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("large.wasm");
+        std::fs::write(&path, b"\0asm").expect("written");
+        File::options().write(true).open(&path).and_then(|file| file.set_len(32 << 20)).expect("made long");
+        let codes = Codes::new(CodeCache::open(&dir.path().join("code")).expect("cache"));
         // Another digest: it is refused when all of it was read, and before it is compiled.
         let wasm = Wasm::Module { path, digest: Some(format!("sha256:{}", "0".repeat(64))) };
-        let error = codes.ensure(&wasm, None).await.expect_err("another");
-        assert!(error.to_string().contains("its digest is"), "{error}");
-        counting.abort();
-        assert!(turns.load(Ordering::Relaxed) > 100, "nobody else was served");
+        let turns = turns_during(async {
+            let error = codes.ensure(&wasm, None).await.expect_err("another");
+            assert!(error.to_string().contains("its digest is"), "{error}");
+        });
+        assert!(turns.await > 100, "nobody else was served");
+    }
+
+    #[tokio::test]
+    async fn others_are_served_while_compiled_code_is_looked_at_for_the_first_time() {
+        let dir = tempfile::tempdir().expect("directory");
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let cache = CodeCache::open(dir.path()).expect("cache");
+        cache.insert(&digest, &vec![0; 32 << 20]).expect("inserted");
+        let codes = Codes::new(cache);
+        let wasm = Wasm::Module { path: "/nowhere".into(), digest: Some(digest) };
+        let first = turns_during(async { drop(codes.ensure(&wasm, None).await.expect("compiled")) }).await;
+        assert!(first > 100, "nobody else was served");
+        let second = turns_during(async { drop(codes.ensure(&wasm, None).await.expect("compiled")) }).await;
+        assert!(second <= 1, "it is looked at once");
     }
 
     #[test]

@@ -79,11 +79,12 @@ async fn keep_one_small(process: &Process, log: &CriLog, stream: Stream) -> Resu
         return Ok(());
     }
     fs::rename(&log.path, &rotated)?;
-    hand_over(process, log, stream).await?;
+    let handed_over = hand_over(process, log, stream).await;
+    // Even if the disk has no room for another file: this makes some.
     let older = rotated_logs(&log.path)?;
     let chores = chores(older, log.max_files);
     tokio::task::spawn_blocking(move || carry_out(chores)).await??;
-    Ok(())
+    handed_over
 }
 
 async fn hand_over(process: &Process, log: &CriLog, stream: Stream) -> Result<(), Failure> {
