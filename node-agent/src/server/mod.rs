@@ -6,6 +6,7 @@
 
 pub mod access;
 mod config;
+mod forward;
 mod health;
 mod listener;
 pub mod logs;

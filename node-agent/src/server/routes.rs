@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::{any, get};
 
-use super::{Parts, access, health, logs, metrics, pods, reply, stats, streaming};
+use super::{Parts, access, forward, health, logs, metrics, pods, reply, stats, streaming};
 
 /// Everything on the node's port. Nothing is served before [`access::check`].
 pub(super) fn router(parts: Arc<Parts>, guard: access::Guard) -> Router {
@@ -27,8 +27,8 @@ pub(super) fn router(parts: Arc<Parts>, guard: access::Guard) -> Router {
         .route("/exec/{namespace}/{pod}/{uid}/{container}", get(streaming::exec).post(streaming::only_websocket))
         .route("/attach/{namespace}/{pod}/{container}", get(streaming::attach).post(streaming::only_websocket))
         .route("/attach/{namespace}/{pod}/{uid}/{container}", get(streaming::attach).post(streaming::only_websocket))
-        .route("/portForward/{namespace}/{pod}", any(streaming::no_port_forward))
-        .route("/portForward/{namespace}/{pod}/{uid}", any(streaming::no_port_forward))
+        .route("/portForward/{namespace}/{pod}", any(forward::serve))
+        .route("/portForward/{namespace}/{pod}/{uid}", any(forward::serve))
         .route("/stats/summary", get(stats::summary))
         .route("/metrics", get(metrics::own))
         .route("/metrics/resource", get(stats::resource))

@@ -6,6 +6,7 @@ mod bad_input;
 mod classes;
 mod env;
 mod figures;
+mod forwarding;
 mod hooks;
 mod host_network;
 mod identity;
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         volumes::tests(),
         hooks::tests(),
         probes::tests(),
+        forwarding::tests(),
         classes::tests(),
         identity::tests(),
         pulling::tests(),

@@ -89,14 +89,6 @@ pub(super) async fn only_websocket(State(parts): State<Arc<Parts>>, Path(path): 
     }
 }
 
-/// `/portForward`.
-pub(super) async fn no_port_forward() -> Response {
-    refuse(
-        StatusCode::NOT_IMPLEMENTED,
-        "port-forward is not supported by this node: it needs SPDY; reach the pod's IP, or a Service",
-    )
-}
-
 const NO_SPDY: &str = "unable to upgrade: this node speaks WebSocket (v5.channel.k8s.io, v4.channel.k8s.io), not SPDY; the API \
     server passes a WebSocket on from Kubernetes 1.36 (ExtendWebSocketsToKubelet)";
 
