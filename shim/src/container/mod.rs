@@ -1,15 +1,17 @@
 //! The container: a zygote's child that carries a [`crate::plan::ContainerPlan`] out and then is the guest.
 //!
 //! ```text
-//! clean ─ plan ─ cgroups ─ namespaces ─ mounts ─ load code ─ pivot_root ─ identity ─ landlock ─ seccomp ─ control thread
+//! clean ─ plan ─ cgroups ─ load code ─ namespaces ─ mounts ─ pivot_root ─ identity ─ landlock ─ seccomp ─ control thread
 //!   │                                                                                                         │
 //!   └── any failure: its reason into status pipe and report, exit 128            status pipe closed: ready ───┤
 //!                                                                                                             ▼
 //!                                  exit code ◀─ report ◀─ the guest runs ◀─ `start` over the control socket ─ wait
 //! ```
 //!
-//! The order is given by what each step takes away: the cgroup comes before anything is allocated, mounts before the
-//! capability to mount is gone, code is loaded while memory may still become executable, and the filters come last.
+//! The order is given by what each step takes away: the cgroup comes before anything is allocated, code is loaded while
+//! memory may still become executable and `/proc` is there to find it by, mounts are made before the capability to mount is
+//! gone, and the filters come last. The pools of instances are the zygote's, reserved before the fork
+//! (`docs/decisions/0009`).
 
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
