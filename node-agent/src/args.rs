@@ -7,6 +7,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::config::{AgentConfig, ConfigError, merge};
+use crate::images::LimitArgs;
 
 /// Be a node of a Kubernetes cluster, or of none on a directory of manifests
 #[derive(Debug, Clone, Args)]
@@ -84,6 +85,9 @@ pub struct NodeArgs {
     /// Append one line of JSON for each pod's start to FILE: where its time went, by phase
     #[arg(long, value_name = "FILE")]
     pub trace_starts: Option<PathBuf>,
+    /// How large images may be
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 impl NodeArgs {

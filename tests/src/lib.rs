@@ -17,6 +17,7 @@ pub mod host;
 pub mod kubectl;
 pub mod load;
 pub mod manifest;
+pub mod mirror;
 pub mod node;
 pub mod private;
 pub mod samples;

@@ -37,30 +37,43 @@ impl Private {
         let directory = cluster.site().data_dir().join(format!("private-{name}"));
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("htpasswd"), HTPASSWD)?;
-        let config = json!({
-            "version": 0.1,
-            "log": { "level": "info", "formatter": "json", "accesslog": { "disabled": true } },
-            // What the run's own registry has, read only.
-            "storage": {
-                "filesystem": { "rootdirectory": cluster.site().data_dir().join("registry") },
-                "maintenance": { "uploadpurging": { "enabled": false }, "readonly": { "enabled": true } },
-            },
-            "auth": { "htpasswd": { "realm": "test", "path": directory.join("htpasswd") } },
-            "http": { "addr": LISTENS },
-        });
-        let file = directory.join("registry.yaml");
-        fs::write(&file, serde_yaml_ng::to_string(&config)?)?;
-        let log = directory.join("log");
-        let program = Program::new(format!("the private registry {name}"), tools_dir().join("registry"), &log);
-        let program = program.arg("serve").arg(&file).env("OTEL_TRACES_EXPORTER", "none");
-        let mut process = cluster.site().start(node.namespace(), program)?;
-        until("the private registry listens", Duration::from_secs(60), async || {
-            process.check()?;
-            Ok(Seen::when(says_that_it_listens(&log), "not yet"))
-        })
-        .await?;
-        Ok(Self { _process: process })
+        let mut config = with_the_runs_images(cluster);
+        config["auth"] = json!({ "htpasswd": { "realm": "test", "path": directory.join("htpasswd") } });
+        Ok(Self { _process: serve(cluster, node, &directory, LISTENS, config).await? })
     }
+}
+
+/// What the run's own registry has, read only.
+pub(crate) fn with_the_runs_images(cluster: &Cluster) -> Value {
+    json!({ "storage": {
+        "filesystem": { "rootdirectory": cluster.site().data_dir().join("registry") },
+        "maintenance": { "uploadpurging": { "enabled": false }, "readonly": { "enabled": true } },
+    } })
+}
+
+/// Starts a registry in a node's namespace, with its files in a directory, and returns when it listens.
+pub(crate) async fn serve(
+    cluster: &Cluster,
+    node: &Node,
+    directory: &Path,
+    listens: &str,
+    mut config: Value,
+) -> Result<Process> {
+    config["version"] = json!(0.1);
+    config["log"] = json!({ "level": "info", "formatter": "json", "accesslog": { "disabled": true } });
+    config["http"] = json!({ "addr": listens });
+    let file = directory.join("registry.yaml");
+    fs::write(&file, serde_yaml_ng::to_string(&config)?)?;
+    let log = directory.join("log");
+    let program = Program::new(format!("the registry {}", directory.display()), tools_dir().join("registry"), &log);
+    let program = program.arg("serve").arg(&file).env("OTEL_TRACES_EXPORTER", "none");
+    let mut process = cluster.site().start(node.namespace(), program)?;
+    until("the registry listens", Duration::from_secs(60), async || {
+        process.check()?;
+        Ok(Seen::when(says_that_it_listens(&log, listens), "not yet"))
+    })
+    .await?;
+    Ok(process)
 }
 
 /// The name that a sample has in it.
@@ -78,9 +91,9 @@ pub fn secret(name: &str, address: &str, password: &str) -> Value {
     })
 }
 
-fn says_that_it_listens(log: &Path) -> bool {
+fn says_that_it_listens(log: &Path, listens: &str) -> bool {
     let Ok(log) = File::open(log) else { return false };
-    BufReader::new(log).lines().map_while(Result::ok).any(|line| line.contains(&format!("listening on {LISTENS}")))
+    BufReader::new(log).lines().map_while(Result::ok).any(|line| line.contains(&format!("listening on {listens}")))
 }
 
 /// Writes a program that a shell runs.

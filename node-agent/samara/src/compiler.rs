@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use samara_agent::images::CompileLimits;
 use samara_agent::{Compile, CompileError};
 use samara_images::Admit;
 use samara_runtime::CodeCache;
@@ -15,14 +16,16 @@ use samara_runtime::code;
 pub(crate) struct Compiler {
     cache: CodeCache,
     exe: PathBuf,
+    limits: code::CompileLimits,
 }
 
 impl Compiler {
     /// With the cache that the fronts of this root directory load from.
-    pub(crate) fn new(root_dir: &Path, exe: PathBuf) -> Result<Self> {
+    pub(crate) fn new(root_dir: &Path, exe: PathBuf, limits: CompileLimits) -> Result<Self> {
         let dir = root_dir.join("code");
         let cache = CodeCache::open(&dir).with_context(|| format!("open the code cache {}", dir.display()))?;
-        Ok(Self { cache, exe })
+        let CompileLimits { memory, cpu_seconds, module } = limits;
+        Ok(Self { cache, exe, limits: code::CompileLimits { memory, cpu_seconds, wasm: module } })
     }
 }
 
@@ -39,7 +42,7 @@ impl Admit for Imports {
 #[async_trait]
 impl Compile for Compiler {
     async fn ensure(&self, wasm: File, digest: &str) -> Result<(), CompileError> {
-        match code::ensure(&self.cache, &self.exe, wasm, digest).await {
+        match code::ensure_within(&self.cache, &self.exe, wasm, digest, self.limits).await {
             Ok(_) => Ok(()),
             Err(error) => Err(CompileError { reason: format!("{:#}", anyhow::Error::from(error)) }),
         }

@@ -35,7 +35,7 @@ pub(crate) fn main(args: NodeArgs) -> Result<ExitCode> {
             tracing::info!("stopping; the pods go on");
             stop.cancel();
         });
-        let compile = Arc::new(Compiler::new(&config.store_dir, exe.clone())?);
+        let compile = Arc::new(Compiler::new(&config.store_dir, exe.clone(), config.pods.compile)?);
         let shelf = Shelf::of(&Place::new(&config.root_dir, &config.run_dir));
         let deps = Deps {
             compile,

@@ -204,6 +204,7 @@ fn pods(flags: &NodeArgs, file: &KubeletConfiguration) -> Result<PodsConfig, Wro
     };
     pods.images.registries.plain_http.extend(flags.plain_registry.iter().cloned());
     pods.images.registries.hosts_dir.clone_from(&flags.registry_config_dir);
+    flags.limits.apply(&mut pods.images, &mut pods.compile);
     set(&mut pods.verification, file.image_verification.clone());
     pods.credentials = CredentialsConfig {
         docker: docker_configs(&flags.root_dir),
@@ -360,11 +361,13 @@ mod tests {
             "--image-credential-provider-config=/c.yaml",
             "--image-credential-provider-bin-dir=/bin",
             "--registry-config-dir=/certs.d",
+            "--compile-memory=1Gi",
         ];
         let pods = merged(&flags, "").expect("right").pods;
         assert_eq!(pods.credentials.plugins, Some(("/c.yaml".into(), "/bin".into())));
         assert_eq!(pods.credentials.docker.first().map(PathBuf::as_path), Some(Path::new("/r/config.json")));
         assert_eq!(pods.images.registries.hosts_dir.as_deref(), Some(Path::new("/certs.d")));
+        assert_eq!(pods.compile.memory, 1 << 30);
         assert_eq!(merged(&[], "").expect("right").pods.credentials.plugins, None);
     }
 

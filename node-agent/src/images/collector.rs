@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use samara_core::events;
 use samara_core::pull::gc::{Disk, ImageGcPolicy, TrackedImage};
-use samara_images::{Digest, StoreError};
+use samara_images::{Digest, StoreError, StoredImage};
 use tokio_util::sync::CancellationToken;
 
 use super::Images;
@@ -180,7 +180,7 @@ impl Collector {
             let before = self.tracked.remove(&digest);
             let mut image = TrackedImage {
                 size: image.size,
-                detected: before.as_ref().map_or(now, |before| before.detected),
+                detected: before.as_ref().map_or_else(|| self.came(&image, now), |before| before.detected),
                 last_used: before.and_then(|before| before.last_used),
                 digest: digest.clone(),
             };
@@ -193,6 +193,12 @@ impl Collector {
         }
         self.tracked = tracked;
         Ok(unused)
+    }
+
+    /// Now, when we first see it; what was here before this agent came when the store says so.
+    fn came(&self, image: &StoredImage, now: Timestamp) -> Timestamp {
+        let second = i64::try_from(image.pulled_at).ok().filter(|second| *second < self.since.as_second());
+        second.and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(now)
     }
 
     fn remove(&self, image: &TrackedImage, reason: &'static str, now: Timestamp) -> Result<bool, StoreError> {
@@ -335,6 +341,19 @@ mod tests {
 
     fn set<const N: usize>(names: [&String; N]) -> BTreeSet<String> {
         names.into_iter().cloned().collect()
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_has_just_begun_knows_how_long_images_have_been_here() {
+        let place = Place::new();
+        let now = Timestamp::now();
+        let image = place.add("a.test/a:1", 17 * MEGABYTE).await;
+        let round = |seconds| {
+            let began = later(now, seconds);
+            place.collector(ImageGcPolicy::default(), began).round(began, &disk_of_images)
+        };
+        assert!(matches!(round(100).unwrap_err(), CollectError::NotEnough { freed: 0, .. }));
+        assert_eq!(round(130).unwrap().removed, [image]);
     }
 
     #[tokio::test]

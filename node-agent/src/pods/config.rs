@@ -9,7 +9,7 @@ use samara_core::pull::gc::ImageGcPolicy;
 use samara_images::{NodeCredentials, PluginConfigError, Plugins, PullerConfig};
 
 use crate::events::RATE;
-use crate::images::PullLimits;
+use crate::images::{CompileLimits, PullLimits};
 use crate::network::{ClusterDns, Mode};
 use crate::pace::Rate;
 
@@ -38,6 +38,8 @@ pub struct PodsConfig {
     pub pulls: PullLimits,
     /// How images are pulled.
     pub images: PullerConfig,
+    /// What one compilation may use.
+    pub compile: CompileLimits,
     /// What the node itself shows to registries.
     pub credentials: CredentialsConfig,
     /// `imagePullCredentialsVerificationPolicy`: who may use what is here already. Default: what pods pulled is checked.
@@ -82,6 +84,7 @@ impl Default for PodsConfig {
             events: RATE,
             pulls: PullLimits::default(),
             images: PullerConfig::default(),
+            compile: CompileLimits::default(),
             credentials: CredentialsConfig::default(),
             verification: VerificationPolicy::default(),
             image_gc: ImageGcPolicy::default(),

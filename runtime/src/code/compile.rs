@@ -85,12 +85,23 @@ pub async fn compile(exe: &Path, wasm: File, limits: CompileLimits) -> Result<Ve
     }
 }
 
-/// From the cache, or compiled and put there.
+/// From the cache, or compiled within the default limits and put there.
 pub async fn ensure(cache: &CodeCache, exe: &Path, wasm: File, digest: &str) -> Result<CodeFile, CompileError> {
+    ensure_within(cache, exe, wasm, digest, CompileLimits::default()).await
+}
+
+/// From the cache, or compiled and put there. What is in the cache is not asked what it took.
+pub async fn ensure_within(
+    cache: &CodeCache,
+    exe: &Path,
+    wasm: File,
+    digest: &str,
+    limits: CompileLimits,
+) -> Result<CodeFile, CompileError> {
     if let Some(code) = cached(cache, digest).await? {
         return Ok(code);
     }
-    let code = compile(exe, wasm, CompileLimits::default()).await?;
+    let code = compile(exe, wasm, limits).await?;
     let (store, key) = (cache.clone(), digest.to_owned());
     blocking(move || store.insert(&key, &code)).await?;
     cached(cache, digest).await?.ok_or_else(|| CompileError::Worker("the cache lost the code at once".into()))

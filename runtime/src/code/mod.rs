@@ -21,7 +21,7 @@ mod load;
 pub mod worker;
 
 pub use cache::{CacheError, CodeCache};
-pub use compile::{CompileError, CompileLimits, compile, ensure};
+pub use compile::{CompileError, CompileLimits, compile, ensure, ensure_within};
 pub use file::CodeFile;
 #[cfg(feature = "compile")]
 pub use imports::{admit, functions, interfaces};

@@ -24,6 +24,13 @@ pub fn main() -> ExitCode {
     }
     let wasm = match process::input(&limits) {
         Ok(wasm) => wasm,
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            let most = limits.wasm;
+            return fail(
+                ExitCode::from(REFUSED),
+                &format!("it is larger than {most} bytes, the most that is compiled"),
+            );
+        }
         Err(error) => return fail(ExitCode::FAILURE, &format!("read the wasm: {error}")),
     };
     let code = match compiler::compile(&wasm) {
@@ -55,7 +62,7 @@ mod process {
     use std::io::{self, Read as _};
     use std::os::fd::AsFd as _;
 
-    use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, setrlimit};
+    use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
     use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
     use crate::code::CompileLimits;
@@ -74,7 +81,11 @@ mod process {
 
     /// Limits are of memory that is written to, not of address space: the engine reserves much and uses little.
     pub(super) fn confine(limits: &CompileLimits) -> io::Result<()> {
-        let set = |resource, limit| setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) });
+        let set = |resource, limit: u64| {
+            // What this process itself was given less of cannot be raised.
+            let limit = getrlimit(resource).maximum.map_or(limit, |most| limit.min(most));
+            setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+        };
         set(Resource::Data, limits.memory)?;
         set(Resource::Cpu, limits.cpu_seconds)?;
         set(Resource::Core, 0)?;
@@ -98,7 +109,7 @@ mod process {
         let mut wasm = Vec::new();
         file.take(limits.wasm.saturating_add(1)).read_to_end(&mut wasm)?;
         if wasm.len() as u64 > limits.wasm {
-            return Err(io::Error::other(format!("it is larger than {} bytes", limits.wasm)));
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
         Ok(wasm)
     }

@@ -122,7 +122,8 @@ fn with_limits(wasm: &[u8], limits: CompileLimits) -> Result<Vec<u8>, CompileErr
 fn wasm_larger_than_allowed_is_refused() {
     let limits = CompileLimits { wasm: 1000, ..CompileLimits::default() };
     let error = with_limits(&wasm::module("probe"), limits).unwrap_err();
-    assert!(error.to_string().contains("larger than 1000 bytes"), "{error}");
+    assert_eq!(error.to_string(), "it is larger than 1000 bytes, the most that is compiled");
+    assert!(matches!(error, CompileError::Refused(_)), "{error:?}");
 }
 
 fn a_compiler_out_of_time_or_memory_says_so() {

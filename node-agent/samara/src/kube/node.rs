@@ -98,7 +98,7 @@ fn live(place: &Place) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let shutdown = CancellationToken::new();
     runtime.block_on(async {
-        let compile = Arc::new(Compiler::new(place.root_dir(), exe.clone())?);
+        let compile = Arc::new(Compiler::new(place.root_dir(), exe.clone(), config.pods.compile)?);
         let shelf = Shelf::of(place);
         let deps = Deps {
             compile,

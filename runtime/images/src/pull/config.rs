@@ -22,7 +22,7 @@ pub struct PullerConfig {
     pub largest_manifest: u64,
     /// Longest configuration. Default 8 MiB.
     pub largest_config: u64,
-    /// Longest wasm file. Default 512 MiB.
+    /// Longest wasm file. Default 256 MiB, the most that is compiled too.
     pub largest_module: u64,
     /// Longest layer as the registry has it. Default 8 GiB.
     pub largest_layer: u64,
@@ -48,7 +48,7 @@ impl Default for PullerConfig {
             registries: RegistryConfig::default(),
             largest_manifest: 4 << 20,
             largest_config: 8 << 20,
-            largest_module: 512 << 20,
+            largest_module: 256 << 20,
             largest_layer: 8 << 30,
             largest_archive: 64 << 30,
             unpack: UnpackLimits::default(),
