@@ -14,10 +14,10 @@ kubernetes)
     programs="k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kube-scheduler k8s.io/kubernetes/cmd/kubectl"
     ;;
 registry) stamp= programs=github.com/distribution/distribution/v3/cmd/registry ;;
-# What others make artifacts with, a second registry (`crane registry serve`), and the kubelet's credential plugin for ECR.
+# What others make artifacts with, a second registry (`crane registry serve`), and for ECR the kubelet's plugin and docker's helper.
 oci)
     stamp=
-    programs="github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras k8s.io/cloud-provider-aws/cmd/ecr-credential-provider"
+    programs="github.com/google/go-containerregistry/cmd/crane oras.land/oras/cmd/oras k8s.io/cloud-provider-aws/cmd/ecr-credential-provider github.com/awslabs/amazon-ecr-credential-helper/ecr-login/cli/docker-credential-ecr-login"
     ;;
 # Without what `ctr run` does not need: Kubernetes' interface, and snapshotters that need a C library or another disk.
 containerd)
