@@ -84,16 +84,16 @@ impl Shims {
         front
     }
 
-    /// Starts an empty front if there is none.
+    /// Starts an empty front if there is none, and looks at all that an earlier agent left: which of them hold pods is not
+    /// known yet, and one of another binary is to be upgraded whether it does or not.
     pub fn keep_one_warm(&self) {
-        let front = {
+        {
             let mut assignment = self.assignment();
             let number = assignment.empty().unwrap_or_else(|| assignment.next_number());
             let front = assignment.fronts.get(&number).cloned().unwrap_or_else(|| self.front(number));
-            assignment.add(front.clone());
-            front
-        };
-        self.warm_up(front);
+            assignment.add(front);
+        }
+        self.fronts().into_iter().for_each(|front| self.warm_up(front));
     }
 
     /// The front of that number, for a pod that an earlier agent put there.
