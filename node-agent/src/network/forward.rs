@@ -3,7 +3,7 @@
 //! Done by a process and not by the kernel's address translation, so it works in every namespace and needs nothing set
 //! up. What it costs: the guest sees connections come from this host, and ports close with the process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -12,10 +12,17 @@ use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::places::Places;
 
 /// After a connection that could not be taken: the next try would fail alike.
 const NOT_TAKEN: Duration = Duration::from_millis(100);
+
+/// How often the machine's addresses are looked at.
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
+/// For a port that is free at all addresses of the machine.
+const MOST_TRIES: u32 = 32;
 
 /// What is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,21 +69,9 @@ impl Forwarder {
         let (mut listening, mut tasks) = (Vec::new(), JoinSet::new());
         for forward in wanted {
             let failed = |source| ForwardError { listen: forward.listen, source };
-            let local = match forward.transport {
-                Transport::Tcp => {
-                    let listener = TcpListener::bind(forward.listen).await.map_err(failed)?;
-                    let local = listener.local_addr().map_err(failed)?;
-                    tasks.spawn(serve(listener, forward.to));
-                    local
-                }
-                Transport::Udp => {
-                    let socket = UdpSocket::bind(forward.listen).await.map_err(failed)?;
-                    let local = socket.local_addr().map_err(failed)?;
-                    tasks.spawn(relay(Arc::new(socket), forward.to));
-                    local
-                }
-            };
-            listening.push(local);
+            let (port, sockets) = everywhere(forward).await.map_err(failed)?;
+            listening.push(SocketAddr::new(forward.listen.ip(), port));
+            tasks.spawn(keep(Forward { listen: SocketAddr::new(forward.listen.ip(), port), ..*forward }, sockets));
         }
         Ok(Self { listening, _tasks: tasks })
     }
@@ -84,6 +79,101 @@ impl Forwarder {
     /// In the order of what was wanted, with the ports that were found.
     pub fn listening(&self) -> &[SocketAddr] {
         &self.listening
+    }
+}
+
+/// One address that is listened at.
+enum Socket {
+    Stream(TcpListener),
+    Datagrams(UdpSocket),
+}
+
+impl Socket {
+    async fn bind(transport: Transport, at: SocketAddr) -> io::Result<Self> {
+        match transport {
+            Transport::Tcp => TcpListener::bind(at).await.map(Self::Stream),
+            Transport::Udp => UdpSocket::bind(at).await.map(Self::Datagrams),
+        }
+    }
+
+    fn port(&self) -> io::Result<u16> {
+        match self {
+            Self::Stream(listener) => listener.local_addr().map(|at| at.port()),
+            Self::Datagrams(socket) => socket.local_addr().map(|at| at.port()),
+        }
+    }
+
+    async fn pass_on(self, to: SocketAddr) {
+        match self {
+            Self::Stream(listener) => serve(listener, to).await,
+            Self::Datagrams(socket) => relay(Arc::new(socket), to).await,
+        }
+    }
+}
+
+type Sockets = BTreeMap<SocketAddr, Socket>;
+
+/// Listens at every place, or at none; of free ports one is looked for that is free at all of them.
+async fn everywhere(forward: &Forward) -> io::Result<(u16, Sockets)> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match at_all(forward).await {
+            Err(error)
+                if forward.listen.port() == 0 && error.kind() == io::ErrorKind::AddrInUse && tries < MOST_TRIES => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn at_all(forward: &Forward) -> io::Result<(u16, Sockets)> {
+    let (mut port, mut sockets) = (forward.listen.port(), Sockets::new());
+    for mut at in Places::of(forward.listen, forward.to.ip()).now()? {
+        at.set_port(port);
+        match Socket::bind(forward.transport, at).await {
+            Ok(socket) => {
+                port = socket.port()?;
+                at.set_port(port);
+                sockets.insert(at, socket);
+            }
+            // It went in this moment, or is not ready yet.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && at.ip() != forward.listen.ip() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((port, sockets))
+}
+
+/// Passes on what comes, also at addresses that the machine gets later.
+async fn keep(forward: Forward, sockets: Sockets) {
+    let mut open = JoinSet::new();
+    let mut serving: BTreeMap<SocketAddr, AbortHandle> = BTreeMap::new();
+    for (at, socket) in sockets {
+        serving.insert(at, open.spawn(socket.pass_on(forward.to)));
+    }
+    let places = Places::of(forward.listen, forward.to.ip());
+    if matches!(places, Places::Fixed(_)) {
+        while open.join_next().await.is_some() {}
+        return;
+    }
+    loop {
+        tokio::time::sleep(LOOKS_EVERY).await;
+        let Ok(now) = places.now() else { continue };
+        serving.retain(|at, task| {
+            let stays = now.contains(at);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for at in now {
+            // What is taken there may be free the next time.
+            if !serving.contains_key(&at)
+                && let Ok(socket) = Socket::bind(forward.transport, at).await
+            {
+                serving.insert(at, open.spawn(socket.pass_on(forward.to)));
+            }
+        }
     }
 }
 
@@ -232,6 +322,21 @@ mod tests {
             guest.send_to(word, from).await.unwrap();
             let length = client.recv(&mut buffer).await.unwrap();
             assert_eq!(&buffer[..length], word);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_passed_on_everywhere_is_still_the_guests_own() {
+        let everywhere = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let to = "127.99.3.6:0".parse().unwrap();
+            let forwarder = Forwarder::open(&[Forward { transport, listen: everywhere, to }]).await.unwrap();
+            let at = forwarder.listening()[0];
+            assert!(at.ip().is_unspecified() && at.port() != 0);
+            Socket::bind(transport, SocketAddr::new(to.ip(), at.port())).await.unwrap();
+            // At the machine's own address it is taken.
+            let own = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), at.port());
+            assert!(Socket::bind(transport, own).await.is_err());
         }
     }
 

@@ -24,6 +24,7 @@ mod ledger;
 mod link;
 mod local;
 mod netns;
+mod places;
 mod pool;
 
 pub use anyip::{Attachment, Mode, Network, NetworkError, NetworkState};

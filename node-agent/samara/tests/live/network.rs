@@ -1,16 +1,17 @@
 //! Ports.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use crate::machine::{Machine, p2};
 
+/// What it answers; nothing as long as nobody listens behind the port.
 fn get(port: u64) -> String {
     let port = u16::try_from(port).unwrap();
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let _reset = asked.and_then(|()| stream.read_to_string(&mut answer));
     answer
 }
 
@@ -25,6 +26,35 @@ fn two_containers_listen_on_one_port_and_are_reached_on_two() {
         machine.until("it answers", || get(port).contains(says));
         assert!(machine.good(&["ps"]).contains(&format!("127.0.0.1:{port}->8080/tcp")));
     }
+}
+
+#[test]
+fn the_same_port_inside_and_outside_and_no_address_named() {
+    let machine = Machine::new();
+    // Nobody has it now; another test might take it in between, and then it is another's turn.
+    let port = machine_port();
+    let publish = format!("{port}:{port}");
+    machine.good(&["run", "-d", "--name", "web", "-p", &publish, &p2("http_hello_v1")]);
+    machine.until("it answers", || get(port).contains("hello from v1"));
+    assert!(machine.good(&["ps"]).contains(&format!("0.0.0.0:{port}->{port}/tcp")));
+}
+
+#[test]
+fn a_server_that_cannot_listen_says_so_in_its_log() {
+    let machine = Machine::new();
+    // Whoever listens everywhere on this machine has the port at a guest's address too.
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let publish = format!("127.0.0.1::{}", everywhere.local_addr().unwrap().port());
+    machine.good(&["run", "-d", "--name", "web", "-p", &publish, &p2("http_hello_v1")]);
+    machine.until("it has ended", || machine.status("web") == "exited");
+    let said = machine.samara(&["logs", "web"]);
+    assert!(said.code == 0 && said.err.contains("Address already in use"), "{said:?}");
+}
+
+/// Below those that the kernel gives to whoever asks for any.
+fn machine_port() -> u64 {
+    let free = |port: &u64| TcpStream::connect(("127.0.0.1", u16::try_from(*port).unwrap())).is_err();
+    (20_000..30_000).find(free).unwrap()
 }
 
 #[test]
