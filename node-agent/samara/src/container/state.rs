@@ -56,6 +56,17 @@ pub(crate) struct Ended {
     pub(crate) finished_at: Timestamp,
 }
 
+impl Ended {
+    /// Exit code of what never got to its guest.
+    const NOT_SET_UP: u8 = 128;
+
+    /// Why it ended, where that is not in its output: a guest's trap and its memory limit are written to its standard error.
+    pub(crate) fn untold(&self) -> Option<&str> {
+        let message = self.message.as_deref()?;
+        (self.exit_code == Self::NOT_SET_UP || message.starts_with("Samara's own error")).then_some(message)
+    }
+}
+
 /// `stop.json`: no restart after this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

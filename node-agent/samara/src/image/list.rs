@@ -37,6 +37,9 @@ struct Row {
     digest: String,
     size: u64,
     pulled_at: Timestamp,
+    /// A name by digest of what has a shorter one in the same list.
+    #[serde(skip)]
+    is_repetition: bool,
 }
 
 pub(crate) fn main(args: ListArgs) -> Result<ExitCode> {
@@ -46,7 +49,7 @@ pub(crate) fn main(args: ListArgs) -> Result<ExitCode> {
         (false, Format::Json) => print_json(&rows(&images))?,
         (false, Format::Table) => {
             let now = Timestamp::now();
-            let cells = rows(&images).into_iter().map(|row| {
+            let cells = rows(&images).into_iter().filter(|row| !row.is_repetition).map(|row| {
                 let digest = row.digest.chars().take(19).collect();
                 let ago = format::duration(now.duration_since(row.pulled_at).as_secs()) + " ago";
                 vec![row.name, digest, ago, format::bytes(row.size)]
@@ -59,6 +62,7 @@ pub(crate) fn main(args: ListArgs) -> Result<ExitCode> {
 
 fn rows(images: &[StoredImage]) -> Vec<Row> {
     let row = |image: &StoredImage, name: String| Row {
+        is_repetition: name.contains('@') && image.references.iter().any(|other| other.digest().is_none()),
         name,
         digest: image.digest.to_string(),
         size: image.size,

@@ -24,7 +24,7 @@ pub(crate) async fn run(place: &Place, shelf: &Shelf, container: &Container) -> 
     let cleared = task.clear().await.context("end the container's front");
     match lived {
         Ok(end) => {
-            if let Some(message) = &end.ended.message {
+            if let Some(message) = end.ended.untold() {
                 complain(message);
             }
             state.phase = Phase::Exited;

@@ -77,6 +77,20 @@ pub(crate) fn main(args: ExecArgs) -> Result<ExitCode> {
     runtime()?.block_on(run(&place, &container, &args, process))
 }
 
+/// What could not be done, and the likeliest reason.
+fn refusal(container: &Container, program: &str) -> String {
+    let name = &container.record.name;
+    match container.record.layers.is_empty() && !container.record.labels.contains_key(MEMBER) {
+        true => format!(
+            "run {program} in {name} (which has no root file system of an image: what can be run is what is mounted)"
+        ),
+        false => format!("run {program} in {name}"),
+    }
+}
+
+/// What containers of pods are labelled with; of their layers nothing is known here.
+const MEMBER: &str = "io.kubernetes.pod.name";
+
 /// As the container's own process, but for what the flags say.
 fn process(args: &ExecArgs, container: &Container) -> Result<Process> {
     let mut process = container.spec()?.process().clone().unwrap_or_default();
@@ -108,7 +122,7 @@ async fn run(place: &Place, container: &Container, args: &ExecArgs, process: Pro
     shim.exec(&exec).await.map_err(task::plain)?;
     let ended = async {
         let started = shim.start(&task.id, &task.exec_id).await.map_err(task::plain);
-        started.with_context(|| format!("run {} in {}", args.words()[0], container.record.name))?;
+        started.with_context(|| refusal(container, &args.words()[0]))?;
         // Only now has it opened its ends.
         let mut copies = streams.copy(None, Keys::Unwatched)?;
         let raw = if args.interactive && args.tty { Raw::enter()? } else { None };
@@ -125,7 +139,7 @@ async fn run(place: &Place, container: &Container, args: &ExecArgs, process: Pro
     // With its container it may be gone already.
     let _ = task.delete().await;
     let ended = ended?;
-    if let Some(message) = &ended.message {
+    if let Some(message) = ended.untold() {
         complain(message);
     }
     Ok(ExitCode::from(ended.exit_code))

@@ -14,7 +14,8 @@ use flate2::read::MultiGzDecoder;
 use jiff::{SignedDuration, Span, Timestamp};
 use samara_core::logs::{Stream, parse};
 
-use crate::container::{Container, Shelf};
+use crate::colour::complain;
+use crate::container::{Container, Shelf, Status};
 use crate::place::Place;
 use crate::supervise::log::rotated;
 
@@ -61,7 +62,13 @@ pub(crate) fn main(args: LogsArgs) -> Result<ExitCode> {
     let tail = tail(&args.tail)?;
     let container = Shelf::of(&args.place.absolute()?).find(&args.container)?;
     let mut out = Out { wanted, at_line_start: true };
-    match show(&container, tail, args.follow, &mut out) {
+    let shown = show(&container, tail, args.follow, &mut out);
+    if let (Ok(()), Status::Exited { ended: Some(ended) }) = (&shown, container.status()?)
+        && let Some(message) = ended.untold()
+    {
+        complain(message);
+    }
+    match shown {
         // Whoever read it went away.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         done => done.map(|()| ExitCode::SUCCESS),

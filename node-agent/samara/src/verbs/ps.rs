@@ -82,7 +82,7 @@ pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
             let cells = rows.iter().map(|row| {
                 vec![
                     id(row),
-                    shorten(&row.image, longest.max(40)),
+                    shortened_image(&row.image, longest.max(40)),
                     shorten(&row.command.join(" "), longest),
                     row.status.text(now),
                     row.ports.iter().map(Publication::to_string).collect::<Vec<_>>().join(", "),
@@ -97,6 +97,15 @@ pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Of a file the end tells more than the beginning.
+fn shortened_image(image: &str, longest: usize) -> String {
+    let length = image.chars().count();
+    match image.starts_with(['/', '.']) && length > longest {
+        true => ['…'].into_iter().chain(image.chars().skip(length + 1 - longest)).collect(),
+        false => shorten(image, longest),
+    }
 }
 
 fn row(container: &Container) -> Result<Row> {
@@ -163,6 +172,13 @@ mod tests {
             ports: Vec::new(),
             labels: [(label.0.into(), label.1.into())].into(),
         }
+    }
+
+    #[test]
+    fn the_end_of_a_long_path_and_the_beginning_of_a_long_name_are_shown() {
+        assert_eq!(shortened_image("/a/long/way/app.wasm", 9), "…app.wasm");
+        assert_eq!(shortened_image("/app.wasm", 9), "/app.wasm");
+        assert_eq!(shortened_image("registry.test/app:v1", 9), "registry…");
     }
 
     #[test]

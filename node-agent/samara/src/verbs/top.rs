@@ -44,13 +44,17 @@ pub(crate) fn main(args: TopArgs) -> Result<ExitCode> {
     must_be_root("top")?;
     let place = args.place.absolute()?;
     let container = Shelf::of(&place).find(&args.container)?;
-    if container.pid()?.is_none() {
+    let Some(first) = container.pid()? else {
         bail!("{} does not run: `samara start {0}` starts it again", container.record.name);
-    }
+    };
     let task = Task::of(&place, &container)?;
     let pids = runtime()?.block_on(async { task.shim().await?.pids(&task.id).await.map_err(task::plain) })?;
     // One may end while it is looked at.
     let rows: Vec<Row> = pids.into_iter().filter_map(look).collect();
+    // Processes are forks of the zygote and have its command line; what the first one runs is written down.
+    let guest = container.record.command.join(" ");
+    let named = |row: Row| if row.pid == first.cast_unsigned() { Row { command: guest.clone(), ..row } } else { row };
+    let rows: Vec<Row> = rows.into_iter().map(named).collect();
     match args.format {
         Format::Json => print_json(&rows)?,
         Format::Table => {

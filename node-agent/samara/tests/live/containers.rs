@@ -82,7 +82,7 @@ fn top_stats_and_inspect_tell_of_a_running_container() {
     machine.good(&["run", "-d", "--name", "spin", "-m", "64m", &p1("spin-cpu")]);
     let top = machine.json(&["top", "--format", "json", "spin"]);
     let inspect = &machine.json(&["inspect", "spin"])[0];
-    assert_eq!(top[0]["pid"], inspect["state"]["pid"]);
+    assert_eq!((&top[0]["pid"], &top[0]["command"]), (&inspect["state"]["pid"], &"spin-cpu.wasm".into()));
     let stats = &machine.json(&["stats", "--no-stream", "--format", "json", "spin"])[0];
     assert_eq!(stats["memoryLimit"], 64 << 20);
     assert!(stats["cpuPercent"].as_f64().unwrap() > 1.0, "{stats}");

@@ -36,6 +36,8 @@ fn the_same_input_builds_the_same_image_and_it_runs() {
     assert_eq!(build("example.test/tools:2"), first, "a later time is the same image");
     assert!(first.starts_with("sha256:"));
     assert_eq!(machine.good(&["run", "--rm", "--pull=never", "example.test/tools:1"]), "hello");
+    let images = machine.good(&["images"]);
+    assert_eq!(images.lines().count(), 3, "names by digest only where there is no other: {images}");
     let env = machine.good(&["run", "--rm", "example.test/tools:1", "env"]);
     assert!(env.lines().any(|line| line == "A=1"), "{env}");
     let text = machine.path("text");
@@ -244,6 +246,22 @@ fn a_wasm_file_is_inspected_and_compiled() {
     let odd = &machine.json(&["inspect", "odd.wasm"])[0];
     assert_eq!(odd["runs"], false);
     assert!(odd["refusal"].as_str().unwrap().contains("fd_write of wasi_snapshot_preview1"), "{odd}");
+    let get = |report: &serde_json::Value, import: &str| {
+        let grants = report["grants"].as_array().unwrap().iter();
+        let grant = grants.clone().find(|grant| grant["import"].as_str().unwrap().starts_with(import)).unwrap();
+        (grant["given"].as_bool().unwrap(), grant["as"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(get(odd, "env fd_wrote"), (false, String::new()));
+    let (given, files) = get(hello, "wasi_snapshot_preview1 fd_write");
+    assert!(given && files.contains("writing"), "{hello}");
+    let echo = &machine.json(&["inspect", &p2("tcp-echo")])[0];
+    let (given, sockets) = get(echo, "wasi:sockets/tcp@");
+    assert!(given && sockets.contains("own address"), "{echo}");
+    assert!(echo["grants"].as_array().unwrap().iter().all(|grant| grant["given"] == true), "{echo}");
+    let table = machine.good(&["inspect", "--format", "table", "odd.wasm"]);
+    assert!(table.contains("env fd_wrote  nothing: this node does not have it\n"), "{table}");
+    assert!(table.contains("fd_write of wasi_snapshot_preview1"), "why it does not run: {table}");
+    assert_eq!(machine.samara(&["inspect", "--format", "table", "no-such-file"]).code, 125);
     assert_eq!(machine.samara(&["compile", "odd.wasm"]).code, 125);
     assert_eq!(machine.good(&["compile", &p1("hello")]).trim(), hello["digest"]);
     assert_ne!(machine.files("root/code").len(), 0);
