@@ -232,6 +232,23 @@ async fn a_token_is_replaced_in_its_volume_before_it_ends_and_the_container_goes
 }
 
 #[tokio::test]
+async fn a_token_is_asked_for_while_the_pod_has_no_address_yet() {
+    let mut scene = Scene::new(|pod| {
+        let token = json!({ "serviceAccountToken": { "path": "token", "expirationSeconds": 600 } });
+        pod["spec"]["volumes"] = json!([{ "name": "access", "projected": { "sources": [token] } }]);
+        pod["spec"]["hostNetwork"] = json!(false);
+    })
+    .await;
+    scene.begin().await;
+    let told = scene.told("a token was asked for", |told| told.tokens == 1).await;
+    assert_eq!(told.events, [], "it is not told of yet that there is no network");
+    // Nor is it asked for again when the next try finds no network either.
+    let told = scene.told("no network", |told| told.events.iter().any(|(reason, _)| reason == "NetworkNotReady")).await;
+    assert_eq!(told.tokens, 1);
+    assert_eq!(scene.calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_missing_key_in_the_environment_is_named_and_waited_for() {
     let mut scene = Scene::new(|pod| {
         let source = json!({ "configMapKeyRef": { "name": "app", "key": "colour" } });

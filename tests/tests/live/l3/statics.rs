@@ -69,15 +69,15 @@ fn container_id(pod: &Pod) -> Option<String> {
 }
 
 async fn a_manifest_is_a_pod_whose_mirror_comes_back_and_outlives_the_agent(scene: &Scene) -> Result<()> {
-    let place = Place::make(scene, "mirrored").await?;
+    let place = Place::make(scene, "static").await?;
     place.write("web.yaml", &web(scene, "v1"))?;
-    let name = "web-mirrored";
+    let name = "web-static";
     let first = scene.ready(name).await?;
     let hash = annotation(&first, "hash").context("no hash")?;
     ensure!(annotation(&first, "mirror") == Some(hash) && annotation(&first, "source") == Some("file"), "{first:?}");
     let owner = first.owner_references().first().context("no owner")?;
-    ensure!(owner.kind == "Node" && owner.name == "mirrored", "{owner:?}");
-    ensure!(first.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some("mirrored"), "not on its node");
+    ensure!(owner.kind == "Node" && owner.name == "static", "{owner:?}");
+    ensure!(first.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some("static"), "not on its node");
     let id = container_id(&first).context("no container id")?;
 
     let pods = scene.api::<Pod>();
