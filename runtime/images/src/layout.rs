@@ -2,8 +2,10 @@
 //!
 //! A layout is a directory with `index.json` and `blobs/<algorithm>/<hex>`, or a tar archive of one, plain or packed with gzip or
 //! zstd: what `ctr image export`, `skopeo copy oci-archive:`, `docker save` (since 25), `oras copy --to-oci-layout` and we write.
+//! Of an archive in docker's older form a layout is made.
 
 mod archive;
+mod docker;
 mod error;
 mod export;
 mod made;
@@ -105,7 +107,7 @@ impl Layout {
             Ok(length) if length as u64 > longest => Err(LayoutError::TooLong { name: name.to_owned(), longest }),
             Ok(_) => Ok(bytes),
             Err(source) if name == "index.json" && source.kind() == io::ErrorKind::NotFound => {
-                Err(LayoutError::Format("it has no index.json, so it is no OCI image layout".to_owned()))
+                Err(LayoutError::Format("it has neither an index.json nor a manifest.json, so it is neither an OCI image layout nor what docker saves".to_owned()))
             }
             Err(source) => Err(LayoutError::Read { path, source }),
         }

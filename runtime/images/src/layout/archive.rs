@@ -8,13 +8,14 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::LayoutError;
+use super::docker::Files;
 use crate::digest::{Digest, Hasher};
 use crate::unpack::{Input, UnpackError};
 
 /// Blobs of the images that one archive can hold.
 const MOST_ENTRIES: u64 = 100_000;
 
-/// Unpacks what belongs to a layout, all of it files with names that we make ourselves.
+/// Unpacks a layout, or makes one of docker's own form; all of it files with names that we make ourselves.
 pub(super) fn unpack(archive: Box<dyn Read + Send>, scratch: &Path, most: u64) -> Result<TempDir, LayoutError> {
     let directory = tempfile::tempdir_in(scratch).map_err(LayoutError::Write)?;
     for algorithm in ["sha256", "sha512"] {
@@ -24,23 +25,35 @@ pub(super) fn unpack(archive: Box<dyn Read + Send>, scratch: &Path, most: u64) -
     let unreadable = |error| LayoutError::Archive(input.explain(error));
     let mut archive = tar::Archive::new(&input);
     let mut entries = archive.entries().map_err(unreadable)?;
+    let mut others = Files::default();
     let mut count = 0;
     loop {
         input.expect_header();
-        let Some(entry) = entries.next() else { return Ok(directory) };
+        let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(unreadable)?;
         count += 1;
         if count > MOST_ENTRIES {
             return Err(UnpackError::TooManyEntries(MOST_ENTRIES).into());
         }
         input.expect_content();
-        if let Some(name) = name(&entry.path_bytes()).filter(|_| entry.header().entry_type().is_file()) {
-            let mut file = File::create(directory.path().join(name)).map_err(LayoutError::Write)?;
-            copy(&mut entry, &mut file, &input)?;
+        let kind = entry.header().entry_type();
+        if kind.is_file() {
+            let path = entry.path_bytes().into_owned();
+            let own = name(&path).map(|name| directory.path().join(name));
+            if let Some(place) = own.or_else(|| others.place(directory.path(), &path)) {
+                let mut file = File::create(place).map_err(LayoutError::Write)?;
+                copy(&mut entry, &mut file, &input)?;
+            }
+        } else if let Some(target) = entry.link_name_bytes() {
+            others.link(&entry.path_bytes(), &target, kind.is_symlink());
         }
         // What is left of it is read here, where its length is known, so that the next header's bound holds.
         io::copy(&mut entry, &mut io::sink()).map_err(unreadable)?;
     }
+    if !directory.path().join("index.json").exists() {
+        others.convert(directory.path())?;
+    }
+    Ok(directory)
 }
 
 /// Tells a disk that is full from an archive that is damaged.

@@ -1,4 +1,5 @@
-//! Every form in which people keep wasm in registries, byte for byte as their tools write it, in two real registries.
+//! Every form in which people keep wasm in registries, made here in its tools' types and layout, in two real registries. What tools
+//! themselves write is in `interop`, in `layouts`, and in the live suite.
 
 use std::io::Write as _;
 

@@ -92,6 +92,83 @@ async fn a_directory_takes_and_gives_images_too() {
 }
 
 #[tokio::test]
+async fn what_docker_saves_in_its_older_form_is_read() {
+    let registry = Registry::start();
+    let (node, [_, root]) = filled(&registry).await;
+    let directory = tempfile::tempdir().unwrap();
+    let saved = directory.path().join("saved.tar").display().to_string();
+    // What crane calls a tarball: a manifest.json, and layers that are packed.
+    run("crane", &["pull", "--insecure", "--format=tarball", root.to_string().as_str(), &saved]);
+    let other = Node::new();
+    let images = imported(&other, Import::open(Path::new(&saved)).unwrap()).await;
+    let (ours, theirs) = (node.store().get(&root).unwrap().unwrap(), other.store().get(&root).unwrap().unwrap());
+    assert_eq!((images.len(), &images[0].1, &ours.config), (1, &vec![root.clone()], &theirs.config));
+    assert!(other.store().open_in_image(&theirs, "/etc/x").unwrap().is_some());
+    assert_eq!(other.count().2, 0, "nothing is left half done");
+    // It can be pushed as any other.
+    let (pushed, artifact) = (registry.image("again:v1"), Artifact::stored(other.store(), &root).unwrap().unwrap());
+    Pusher::new(registry.config()).push(&pushed, &artifact, &Credential::Anonymous).await.unwrap();
+    assert_eq!(Node::new().puller.pull(&pushed, &[], &()).await.unwrap().digest, theirs.digest);
+}
+
+/// As docker wrote it: plain layers, those that images share as links, and the list at the end.
+#[tokio::test]
+async fn images_that_share_a_layer_by_a_link_have_it_and_names_that_lead_nowhere_are_told() {
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(MODULE.len() as u64);
+    layer.append_data(&mut header, "app", MODULE).unwrap();
+    let layer = layer.into_inner().unwrap();
+    let config = json!({
+        "os": "wasip1", "architecture": "wasm", "config": {"Entrypoint": ["/app"]},
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]},
+    });
+    let saved = |list: Value| {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut add = |name: &str, bytes: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o644);
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, name, bytes).unwrap();
+        };
+        add("a/layer.tar", &layer);
+        add("a.json", config.to_string().as_bytes());
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        archive.append_link(&mut link, "b/layer.tar", "../a/layer.tar").unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(list.to_string().len() as u64);
+        archive.append_data(&mut header, "manifest.json", list.to_string().as_bytes()).unwrap();
+        self::archive(archive.into_inner().unwrap())
+    };
+    let entry = |layer: &str, tags: Value| json!({"Config": "a.json", "RepoTags": tags, "Layers": [layer]});
+    let node = Node::new();
+    let both = json!([entry("a/layer.tar", json!(["r.test/a:1", "a:2"])), entry("b/layer.tar", json!(["r.test/b:1"]))]);
+    let images = imported(&node, saved(both)).await;
+    let names = ["r.test/a:1", "docker.io/library/a:2", "r.test/b:1"].map(named).to_vec();
+    assert_eq!(images.into_iter().flat_map(|(_, names)| names).collect::<Vec<_>>(), names);
+    assert!(node.store().get(&names[2]).unwrap().is_some());
+    let nameless = json!([entry("a/layer.tar", Value::Null)]);
+    let given = named("localhost/given:now");
+    let images = node.puller.import(saved(nameless.clone()), Some(&given), &()).await.unwrap();
+    assert_eq!(images[0].1, [given]);
+    for (list, says) in [
+        (nameless, "no name of its own"),
+        (json!([entry("c/layer.tar", json!(["a:1"]))]), "c/layer.tar"),
+        (json!([entry("../../etc/passwd", json!(["a:1"]))]), "etc/passwd"),
+        (json!([entry("a/layer.tar", json!(["No:Such:Name"]))]), "No:Such:Name"),
+        (json!([]), "there is no image in it"),
+        (json!({"Config": 7}), "manifest.json"),
+    ] {
+        let error = Node::new().puller.import(saved(list), None, &()).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{says}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn other_tools_layouts_are_read_and_ours_are_read_by_them() {
     let registry = Registry::start();
     let (node, names) = filled(&registry).await;
@@ -159,7 +236,7 @@ async fn what_is_no_layout_is_refused_and_leaves_nothing() {
     let good = index(&manifest, "r.test/a:1");
     let bomb = zstd::encode_all(layout(&good, &[(&blob, &vec![0; 64 << 20])]).as_slice(), 1).unwrap();
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (Vec::new(), "no index.json"),
+        (Vec::new(), "neither an index.json nor a manifest.json"),
         (b"PK\x03\x04 a zip archive of sorts".repeat(100), "archive"),
         (layout(&good, &[]), "cannot read"),
         (layout(&good, &[(&blob, b"not the manifest")]), "its digest is"),
