@@ -101,7 +101,7 @@ $(PLANE) &: tests/tools/kubernetes/go.mod tests/tools/kubernetes/go.sum
 	@tests/tools/build.sh kubernetes $(TOOLS)
 $(TOOLS)/registry: tests/tools/registry/go.mod tests/tools/registry/go.sum
 	@tests/tools/build.sh registry $(TOOLS)
-$(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider $(TOOLS)/docker-credential-ecr-login &: tests/tools/oci/go.mod tests/tools/oci/go.sum
+$(TOOLS)/crane $(TOOLS)/oras $(TOOLS)/ecr-credential-provider $(TOOLS)/docker-credential-ecr-login $(TOOLS)/docker-credential-pass &: tests/tools/oci/go.mod tests/tools/oci/go.sum
 	@tests/tools/build.sh oci $(TOOLS)
 $(TOOLS)/moto/bin/moto_server: tests/tools/moto/requirements.txt tests/tools/moto/build.sh
 	@tests/tools/moto/build.sh $(TOOLS)

@@ -57,6 +57,11 @@ if [ "$name" = kubernetes ]; then
     go build -ldflags "-s -w" -o "$out/etcd" go.etcd.io/etcd/server/v3
     touch "$out/etcd"
 fi
+if [ "$name" = oci ]; then
+    # Docker's helper that keeps credentials with pass; its directory is called cmd.
+    go build -ldflags "-s -w" -o "$out/docker-credential-pass" github.com/docker/docker-credential-helpers/pass/cmd
+    touch "$out/docker-credential-pass"
+fi
 if [ "$name" = kwok ]; then
     # What its nodes and pods do is data, which its release has beside the program.
     stages=$(go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage

@@ -4,6 +4,7 @@ go 1.26.0
 
 tool (
 	github.com/awslabs/amazon-ecr-credential-helper/ecr-login/cli/docker-credential-ecr-login
+	github.com/docker/docker-credential-helpers/pass/cmd
 	github.com/google/go-containerregistry/cmd/crane
 	k8s.io/cloud-provider-aws/cmd/ecr-credential-provider
 	oras.land/oras/cmd/oras
@@ -37,7 +38,7 @@ require (
 	github.com/containerd/console v1.0.4 // indirect
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc // indirect
 	github.com/docker/cli v29.7.2+incompatible // indirect
-	github.com/docker/docker-credential-helpers v0.9.5 // indirect
+	github.com/docker/docker-credential-helpers v0.9.12 // indirect
 	github.com/fxamacker/cbor/v2 v2.9.1 // indirect
 	github.com/go-logr/logr v1.4.3 // indirect
 	github.com/google/go-cmp v0.7.0 // indirect

@@ -5,6 +5,7 @@ mod containers;
 mod detached;
 mod flags;
 mod hands_on;
+mod helper;
 mod images;
 mod kube;
 mod machine;

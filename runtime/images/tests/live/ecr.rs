@@ -4,10 +4,6 @@
 //! (distribution). Not real: AWS. moto answers as its ECR does, always with the same password; and the registry stands, as
 //! the HTTP proxy for ECR's host, where ECR's own would be, without TLS.
 
-use std::fs::File;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use samara_images::{
@@ -15,8 +11,8 @@ use samara_images::{
     Reference, RegistryConfig,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
+use crate::moto::Moto;
 use crate::registry::Registry;
 use crate::{MODULE, Node, tool};
 
@@ -25,83 +21,20 @@ const HOST: &str = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
 const PASSWORD: &str = "123456789012-auth-token";
 const HTPASSWD: &str = "AWS:$2b$04$Eo1AerRQ0aXMCGryBoIHnuBSyOuZqZIyiFVE5QVSCk8rnEzlTzl.G\n";
 
-/// AWS, as far as moto has it.
-struct Moto {
-    process: Child,
-    directory: TempDir,
-    address: String,
-}
-
-impl Moto {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("log");
-        // Its script names the directory in which it was made.
-        let mut process = Command::new(tool("moto/bin/python3"))
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
-            .env_clear()
-            .env("HOME", directory.path())
-            .env("PATH", "/usr/bin:/bin")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let address = loop {
-            let said = std::fs::read_to_string(&log).unwrap();
-            if let Some((_, rest)) = said.split_once("Running on http://")
-                && let Some((address, _)) = rest.split_once('\n')
-            {
-                break address.trim().to_owned();
-            }
-            if let Some(status) = process.try_wait().unwrap() {
-                panic!("moto ended ({status}): {said}");
-            }
-            assert!(Instant::now() < deadline, "moto does not listen: {said}");
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        Self { process, directory, address }
-    }
-
-    /// How often it was asked for something.
-    fn asked(&self) -> usize {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap().matches("\"POST / HTTP").count()
-    }
-
-    /// Whose account it is, for Amazon's programs.
-    fn environment(&self) -> [(&'static str, String); 4] {
-        [
-            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-        ]
-    }
-
-    /// The plugin with these variables, and more fields of its configuration.
-    fn plugins(&self, environment: &[(&str, String)], more: Value) -> Plugins {
-        let environment: Vec<_> =
-            environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
-        let mut provider = json!({
-            "name": "ecr-credential-provider", "matchImages": ["*.dkr.ecr.*.amazonaws.com"],
-            "defaultCacheDuration": "12h", "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "env": environment,
-        });
-        provider.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let config = json!({
-            "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
-        });
-        let file = self.directory.path().join("config.yaml");
-        std::fs::write(&file, config.to_string()).unwrap();
-        Plugins::read(&file, tool("ecr-credential-provider").parent().unwrap()).unwrap()
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
+/// The plugin with these variables, and more fields of its configuration.
+fn plugins(moto: &Moto, environment: &[(&str, String)], more: Value) -> Plugins {
+    let environment: Vec<_> = environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    let mut provider = json!({
+        "name": "ecr-credential-provider", "matchImages": ["*.dkr.ecr.*.amazonaws.com"],
+        "defaultCacheDuration": "12h", "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "env": environment,
+    });
+    provider.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1", "kind": "CredentialProviderConfig", "providers": [provider],
+    });
+    let file = moto.directory().join("config.yaml");
+    std::fs::write(&file, config.to_string()).unwrap();
+    Plugins::read(&file, tool("ecr-credential-provider").parent().unwrap()).unwrap()
 }
 
 /// The registry behind ECR's name.
@@ -136,7 +69,7 @@ async fn an_image_of_ecr_is_pulled_with_what_the_real_plugin_is_given() {
     let error = Node::trusting(config.clone()).puller.pull(&reference, &[], &()).await.unwrap_err();
     assert!(error.to_string().contains("401"), "{error}");
     let moto = Moto::start();
-    let node = NodeCredentials { docker: Vec::new(), plugins: moto.plugins(&moto.environment(), json!({})) };
+    let node = NodeCredentials { docker: Vec::new(), plugins: plugins(&moto, &moto.environment(), json!({})) };
     assert_eq!(node.lookup(&reference, None).await, [(given(), Owner::Node)]);
     Node::trusting(config).puller.pull(&reference, &[given()], &()).await.unwrap();
     // The whole registry's credentials came at once; other registries are none of the plugin's business.
@@ -178,7 +111,7 @@ async fn the_real_plugin_takes_the_pods_own_token_for_a_role_of_aws() {
     } });
     // The node itself has nothing to show to AWS.
     let [endpoint, .., no_metadata] = moto.environment();
-    let plugins = moto.plugins(&[endpoint, no_metadata], wants);
+    let plugins = plugins(&moto, &[endpoint, no_metadata], wants);
     let found = plugins.lookup(&reference, Some(&Buyer)).await;
     assert_eq!(found, [(given(), Owner::ServiceAccount { uid: "uid".to_owned() })]);
     Node::trusting(reached_at(registry.address())).puller.pull(&reference, &[given()], &()).await.unwrap();
@@ -197,7 +130,7 @@ async fn an_image_of_ecr_is_pulled_with_what_dockers_helper_is_given() {
         .args(["--exact", "ecr::asks_dockers_helper", "--ignored", "--nocapture"])
         .env_clear()
         .env("PATH", helper.parent().unwrap())
-        .env("HOME", moto.directory.path())
+        .env("HOME", moto.directory())
         .envs(moto.environment())
         .env("TEST_REGISTRY", registry.address())
         .env("TEST_IMAGE", reference.to_string())

@@ -30,6 +30,7 @@ struct Setup {
     auth: Option<Value>,
     tls: Option<Value>,
     proxy: Option<Value>,
+    storage: Option<Value>,
     authority: Option<Vec<u8>>,
 }
 
@@ -55,6 +56,19 @@ impl Registry {
     /// Plain http, with `USER` and `PASSWORD` asked for by the registry itself.
     pub(crate) fn with_basic_auth() -> Self {
         Self::for_whom(HTPASSWD)
+    }
+
+    /// The same, with its content in a bucket of S3, whence it has it fetched.
+    pub(crate) fn with_bucket(s3: &str, bucket: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("htpasswd");
+        std::fs::write(&file, HTPASSWD).unwrap();
+        let auth = json!({"htpasswd": {"realm": "test", "path": file}});
+        let storage = json!({"s3": {
+            "accesskey": "test", "secretkey": "test", "region": "us-east-1", "bucket": bucket,
+            "regionendpoint": format!("http://{s3}"), "forcepathstyle": true, "secure": false,
+        }});
+        Self::start_in(directory, Setup { auth: Some(auth), storage: Some(storage), ..Setup::default() })
     }
 
     /// Plain http, for those in this file of names and bcrypt hashes.
@@ -121,7 +135,9 @@ impl Registry {
             },
             "http": {"addr": "127.0.0.1:0", "secret": "test"},
         });
-        for (place, value) in [("/auth", setup.auth), ("/proxy", setup.proxy), ("/http/tls", setup.tls)] {
+        for (place, value) in
+            [("/auth", setup.auth), ("/proxy", setup.proxy), ("/storage", setup.storage), ("/http/tls", setup.tls)]
+        {
             if let Some(value) = value {
                 let (parent, key) = place.rsplit_once('/').unwrap();
                 config.pointer_mut(parent).unwrap()[key] = value;
