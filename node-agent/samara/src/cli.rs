@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
 use crate::image::interrupt::Interrupted;
-use crate::{colour, doctor, image, kube, manual, node, run, system, verbs};
+use crate::{colour, doctor, image, kube, manual, node, run, system, tell, verbs};
 
 /// Runs WebAssembly where Kubernetes runs containers.
 #[derive(Debug, Parser)]
@@ -151,7 +151,7 @@ pub(crate) fn main() -> ExitCode {
         // Who pressed the keys knows.
         Some(Interrupted(signal)) => ExitCode::from(128 + signal),
         None => {
-            colour::complain(format_args!("{error:#}"));
+            tell::report(&error);
             ExitCode::from(FAILED)
         }
     })

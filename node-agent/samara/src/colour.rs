@@ -1,7 +1,6 @@
 //! Colour for the words that matter, where a person reads them: on a terminal that `NO_COLOR`, `CLICOLOR` and `TERM` do not
 //! speak against.
 
-use std::fmt::Display;
 use std::io;
 
 use anstream::{AutoStream, ColorChoice};
@@ -51,18 +50,6 @@ impl Colour {
             (Self::Shown, Tone::Bad) => AnsiColor::Red.on_default().bold(),
         }
     }
-}
-
-/// Tells the user of something that went wrong.
-pub(crate) fn complain(what: impl Display) {
-    let style = Colour::of_stderr().style(Tone::Bad);
-    eprintln!("{style}samara:{style:#} {what}");
-}
-
-/// Tells the user of something that is only worth knowing.
-pub(crate) fn remark(what: impl Display) {
-    let style = Colour::of_stderr().style(Tone::Doubtful);
-    eprintln!("{style}samara:{style:#} {what}");
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod place;
 mod run;
 mod supervise;
 mod system;
+mod tell;
 mod verbs;
 
 use std::ffi::OsStr;

@@ -8,10 +8,10 @@ use clap::Args;
 use samara_images::{Digest, ImageStore, Reference};
 
 use super::store;
-use crate::colour::complain;
 use crate::container::Shelf;
 use crate::format::print;
 use crate::place::Place;
+use crate::tell::report;
 
 /// What `samara rmi` takes.
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub(crate) fn main(args: RmiArgs) -> Result<ExitCode> {
         match remove(&store, &shelf, &of_pods, name, args.force) {
             Ok(()) => print(format!("{name}\n"))?,
             Err(error) => {
-                complain(format_args!("{name}: {error:#}"));
+                report(&error.context(name.clone()));
                 failed = true;
             }
         }

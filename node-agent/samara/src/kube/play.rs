@@ -11,13 +11,13 @@ use super::home::{Home, Name, Play, name_of, read};
 use super::plan::{Plan, plan};
 use super::verdict::{Verdict, together, verdict};
 use super::{down, member, node};
-use crate::colour::remark;
 use crate::format::print;
 use crate::image::registries::Registries;
 use crate::image::{build, store};
 use crate::place::{Place, must_be_root};
 use crate::run::Pull;
 use crate::supervise::Signals;
+use crate::tell::remark;
 use crate::verbs::logs;
 
 /// What `samara kube play` takes.

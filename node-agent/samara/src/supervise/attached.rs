@@ -10,9 +10,9 @@ use super::stop::{End, request, until_end};
 use super::streams::{Keys, Streams};
 use super::terminal::{self, Raw};
 use super::{Signals, Task};
-use crate::colour::complain;
 use crate::container::{Container, Ended, Phase, Shelf, State, Supervisor};
 use crate::place::Place;
+use crate::tell::complain;
 
 /// Runs it to its end. The guest's exit code is ours.
 pub(crate) async fn run(place: &Place, shelf: &Shelf, container: &Container) -> Result<ExitCode> {

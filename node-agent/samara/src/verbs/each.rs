@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::colour::complain;
 use crate::container::{Container, Shelf};
 use crate::format::print;
+use crate::tell::report;
 
 /// Does it with each, one after the other, and prints what the user called it; failures are told and counted.
 pub(super) async fn each(
@@ -23,7 +23,7 @@ pub(super) async fn each(
         match done {
             Ok(()) => print(format!("{name}\n"))?,
             Err(error) => {
-                complain(format_args!("{name}: {error:#}"));
+                report(&error.context(name.clone()));
                 failed = true;
             }
         }

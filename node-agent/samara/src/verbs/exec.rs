@@ -9,7 +9,6 @@ use rand::RngExt as _;
 use samara_shim_client::client::ExecTask;
 
 use super::each::runtime;
-use crate::colour::complain;
 use crate::container::{Container, Shelf, StopRequest};
 use crate::place::{Place, must_be_root};
 use crate::run::{env, user};
@@ -17,6 +16,7 @@ use crate::supervise::stop::until_end;
 use crate::supervise::streams::{Keys, Streams};
 use crate::supervise::terminal::{self, Raw};
 use crate::supervise::{Signals, Task, task};
+use crate::tell::complain;
 
 /// What `samara exec` takes.
 #[derive(Debug, Args)]

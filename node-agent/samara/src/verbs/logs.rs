@@ -14,10 +14,10 @@ use flate2::read::MultiGzDecoder;
 use jiff::{SignedDuration, Span, Timestamp};
 use samara_core::logs::{Stream, parse};
 
-use crate::colour::complain;
 use crate::container::{Container, Shelf, Status};
 use crate::place::Place;
 use crate::supervise::log::rotated;
+use crate::tell::complain;
 
 /// What `samara logs` takes.
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use tar::{Archive, Builder, EntryType, Header};
 
 use super::Source;
 use super::tree::{Keep, chown, create, names, open_directory, remove_file};
-use crate::colour::remark;
+use crate::tell::remark;
 
 /// Writes an archive of it; names begin with its own, or with `.` for what is in it.
 pub(super) fn write(source: &Source, out: impl Write) -> Result<()> {

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::root::readable;
 use super::{Source, Target};
-use crate::colour::remark;
+use crate::tell::remark;
 
 /// Deeper is a mistake, or malice.
 const DEEPEST: usize = 128;
