@@ -144,18 +144,28 @@ async fn an_exec_after_a_change_has_the_changed_limit() {
 }
 
 #[tokio::test]
-async fn the_pods_cgroup_is_made_with_its_own_limits() {
+async fn the_pods_cgroup_is_made_with_its_own_limits_and_counts_its_containers() {
     let node = Node::start().await;
     let mut container = node.container(&guests::sleeper());
     let pod = format!("/samara-test-{}/pod-of-{}", std::process::id(), container.id);
-    container.config["linux"]["cgroupsPath"] = json!(format!("{pod}/{}", container.id));
+    let own = format!("{pod}/{}", container.id);
+    container.config["linux"]["cgroupsPath"] = json!(own);
     container.annotation("samara.dev/pod-resources", Some(r#"{"memory": {"limit": 134217728}}"#));
     node.run(&container).await;
-    let pod = Cgroups::detect().expect("cgroups").group(&pod).expect("path");
+    let [pod, own] = [pod, own].map(|path| Cgroups::detect().expect("cgroups").group(&path).expect("path"));
     assert_eq!(pod.stats().expect("stats").memory.limit, Some(128 * MIB));
+    // What the node's figures are made of: a pod's are those of all below it.
+    for cgroup in [&own, &pod] {
+        until("counted", || {
+            let stats = cgroup.stats().expect("stats");
+            (stats.cpu.usage_nanos > 0 && stats.memory.usage > 0 && stats.pids.current > 0).then_some(())
+        })
+        .await;
+    }
     node.shim.kill(&container.id, "", 9, false).await.expect("killed");
     node.shim.wait(&container.id, "").await.expect("ended");
     node.shim.delete(&container.id, "").await.expect("deleted");
+    assert!(!own.exists());
     assert!(pod.exists(), "it is the agent's to remove");
     pod.remove().await.expect("removed");
 }
