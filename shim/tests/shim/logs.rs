@@ -85,6 +85,11 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            for file in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+                eprintln!("{} {:?}", file.path().display(), file.metadata().map(|about| about.len()));
+            }
+        }
         unmount(&self.0, UnmountFlags::DETACH).expect("unmounted");
     }
 }
