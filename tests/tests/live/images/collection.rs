@@ -41,9 +41,16 @@ async fn a_full_disk_loses_an_image_that_came_by_file_with_its_code_and_not_that
     let never = hello(&node, IMAGE, json!({})).main(json!({ "imagePullPolicy": "Never" }));
     scene.create::<Pod>(never.pod("large")).await?;
     scene.create::<Pod>(PodSpec::of("toolbox").on(node.name()).pod("stays")).await?;
-    scene.over("large").await?;
+    let uid = scene.over("large").await?.metadata.uid.context("no uid")?;
     let before = scene.ready("stays").await?;
     scene.delete::<Pod>("large").await?;
+    // Its bundle goes a moment after its object.
+    let bundles = node.run_dir().join("bundles");
+    ensure!(bundles.is_dir(), "bundles are elsewhere");
+    until("the pod's bundle is gone", Duration::from_secs(60), async || {
+        Ok(Seen::when(!bundles.join(&uid).exists(), "still there"))
+    })
+    .await?;
     let digest = Digest::of(&module);
     let blob = root.join("images/blobs/sha256").join(digest.hex());
     // One directory for each version of the compiler, and in it a file for each wasm.
