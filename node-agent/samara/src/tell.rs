@@ -10,7 +10,7 @@ pub(crate) fn report(error: &anyhow::Error) {
 }
 
 /// All of them, the outermost first.
-pub(crate) fn causes(error: &anyhow::Error) -> String {
+fn causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.ends_with(&cause) {

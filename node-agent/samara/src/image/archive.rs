@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use samara_images::{Import, Puller, PullerConfig, Reference};
 
@@ -13,7 +13,6 @@ use super::progress::Shown;
 use super::store;
 use crate::format::print;
 use crate::place::Place;
-use crate::tell::causes;
 
 /// What `samara save` takes.
 #[derive(Debug, Args)]
@@ -75,21 +74,6 @@ pub(crate) fn save(args: SaveArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// With what to do about it, where that is known.
-fn refused(error: anyhow::Error, input: Option<&Path>) -> anyhow::Error {
-    let Some(path) = input else { return error.context("load standard input") };
-    let path = path.display();
-    let error = error.context(format!("load {path}"));
-    let text = causes(&error);
-    match text.contains("no index.json") {
-        // The likeliest of what else there is.
-        true => anyhow!(
-            "{text}; if it is of a docker before 25, `skopeo copy docker-archive:{path} oci-archive:NEW` makes a layout of it"
-        ),
-        false => error,
-    }
-}
-
 pub(crate) fn load(args: LoadArgs) -> Result<ExitCode> {
     let unnamed = args.name.as_deref().map(Reference::parse).transpose()?;
     let from = match &args.input {
@@ -98,11 +82,12 @@ pub(crate) fn load(args: LoadArgs) -> Result<ExitCode> {
         None => Import::Archive(Box::new(File::from(rustix::io::dup(io::stdin())?))),
     };
     let puller = Puller::new(store::open(&args.place.absolute()?)?, PullerConfig::default());
+    let what = args.input.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
     let shown = Shown::new("loading", args.quiet);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let images = runtime.block_on(puller.import(from, unnamed.as_ref(), &shown));
     drop(shown);
-    for (_, names) in images.map_err(|error| refused(error.into(), args.input.as_deref()))? {
+    for (_, names) in images.with_context(|| format!("load {what}"))? {
         print(names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)

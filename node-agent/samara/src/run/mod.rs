@@ -51,7 +51,9 @@ pub(crate) async fn create(place: &Place, registries: &Registries, wanted: Wante
     let program = program::find(place, registries, &wanted.image, pull).await?;
     let host = plan::Host { id: new_id(), now: Timestamp::now(), volumes: place.volumes(), dns: dns() };
     let (record, spec) = plan::plan(&wanted, &program, &host)?;
-    for mount in &wanted.mounts {
+    // What has to be there first: a container that cannot be leaves no volume behind.
+    let (there, made): (Vec<_>, Vec<_>) = wanted.mounts.iter().partition(|mount| mount.must_be_there());
+    for mount in there.into_iter().chain(made) {
         mount.make(&host.volumes)?;
     }
     Shelf::of(place).create(record, &spec)

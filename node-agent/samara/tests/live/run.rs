@@ -63,8 +63,9 @@ fn directories_volumes_and_memory_are_mounted() {
     assert!(machine.path("root/volumes/named/count").is_file());
     let memory = machine.samara(&["run", "--rm", "--mount", "type=tmpfs,target=/data", &p1("read-write")]);
     assert_eq!(memory.code, 0, "{memory:?}");
-    let missing = run("./missing:/data");
+    let missing = machine.samara(&["run", "--rm", "-v", "new:/new", "-v", "./missing:/data", &p1("read-write")]);
     assert_eq!(missing.code, 125);
+    assert!(!machine.path("root/volumes/new").exists());
     assert!(missing.err.contains("mkdir -p ./missing"), "{missing:?}");
     assert_eq!(machine.files("root/containers"), ["names"], "what could not be made is not there");
 }

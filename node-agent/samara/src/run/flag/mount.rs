@@ -30,6 +30,11 @@ pub(crate) enum Source {
 }
 
 impl Mount {
+    /// Whether nothing is made for it.
+    pub(crate) fn must_be_there(&self) -> bool {
+        matches!(self.source, Source::Host(_))
+    }
+
     /// Makes a named volume, and looks whether there is what is to be shown.
     pub(crate) fn make(&self, volumes: &Path) -> Result<()> {
         match &self.source {
