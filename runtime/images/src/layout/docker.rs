@@ -24,6 +24,7 @@ const MOST_LINKS: usize = 8;
 /// Files of an archive that may turn out to be docker's: each under a name of ours.
 #[derive(Debug, Default)]
 pub(super) struct Files {
+    count: usize,
     files: HashMap<String, PathBuf>,
     links: HashMap<String, String>,
 }
@@ -40,7 +41,8 @@ impl Files {
     /// Where a file of this name is to be put below `root`; `None` if nobody will ask for it.
     pub(super) fn place(&mut self, root: &Path, name: &[u8]) -> Option<PathBuf> {
         let name = resolve("", std::str::from_utf8(name).ok()?)?;
-        let place = root.join(format!("file-{}", self.files.len()));
+        let place = root.join(format!("file-{}", self.count));
+        self.count += 1;
         self.files.insert(name, place.clone());
         Some(place)
     }
@@ -187,5 +189,13 @@ mod tests {
             assert_eq!(files.find(name), None, "{name}");
         }
         assert_eq!(files.place(root, &[b'x'; 300]), None);
+    }
+
+    #[test]
+    fn of_two_files_of_one_name_the_later_one_counts_and_no_other_has_its_place() {
+        let (root, mut files) = (Path::new("/x"), Files::default());
+        let [first, second, other] = [b"a", b"a", b"b"].map(|name| files.place(root, name).unwrap());
+        assert_eq!((files.find("a"), files.find("b")), (Some(second.as_path()), Some(other.as_path())));
+        assert!(first != second && second != other && first != other);
     }
 }
