@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::netns;
 use super::places::Places;
 
 /// After a connection that could not be taken: the next try would fail alike.
@@ -190,6 +192,16 @@ pub async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     if let Some(from) = source_towards(to.ip()) {
         socket.bind(from)?;
     }
+    socket.connect(to).await
+}
+
+/// Connects to a guest at an address that only its network namespace knows, as the guest itself would: from that address.
+pub async fn connect_inside(namespace: PathBuf, to: SocketAddr) -> io::Result<TcpStream> {
+    // A socket stays in the namespace of the thread that makes it.
+    let make =
+        move || netns::inside(&namespace, || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() });
+    let socket = tokio::task::spawn_blocking(make).await.map_err(io::Error::other)?.map_err(io::Error::other)??;
+    socket.bind(SocketAddr::new(to.ip(), 0))?;
     socket.connect(to).await
 }
 

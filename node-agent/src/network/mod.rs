@@ -30,7 +30,7 @@ mod pool;
 pub use anyip::{Attachment, Mode, Network, NetworkError, NetworkState};
 pub use cidr::{Cidr, InvalidCidr};
 pub use dns::{ClusterDns, Dns, PodDns, pod_dns};
-pub use forward::{Forward, ForwardError, Forwarder, Transport, connect};
+pub use forward::{Forward, ForwardError, Forwarder, Transport, connect, connect_inside};
 pub use hosts::{HostName, host_name, hosts_file, hosts_file_of_host};
 pub use link::LinkError;
 pub use netns::NetnsError;

@@ -119,6 +119,21 @@ fn the_hosts_loopback_is_out_of_a_pods_reach() {
 }
 
 #[test]
+fn what_listens_on_a_pods_own_loopback_is_reached_from_inside() {
+    in_new_namespace(|run_dir| {
+        let network = wired(run_dir, &["10.99.0.0/24"]);
+        let pod = network.attach("a", Timestamp::now()).unwrap();
+        let namespace = pod.namespace.clone().unwrap();
+        let address = SocketAddr::new(pod.loopback, 7000);
+        let listener = netns::inside(&namespace, || TcpListener::bind(address)).unwrap().unwrap();
+        let connect = super::super::connect_inside(namespace, address);
+        let mut stream = block_on(async { connect.await.unwrap().into_std().unwrap() });
+        stream.set_nonblocking(false).unwrap();
+        assert_eq!(talks(&mut stream, &listener).ip(), pod.loopback);
+    });
+}
+
+#[test]
 fn a_port_that_the_host_listens_on_everywhere_is_free_for_each_pod() {
     in_new_namespace(|run_dir| {
         with_loopback();

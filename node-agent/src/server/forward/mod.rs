@@ -11,7 +11,8 @@
 //! - SPDY without a WebSocket around it is not spoken: kubectl falls back to it only when told to.
 //! - SPDY's windows are not kept: no client of Kubernetes does. A connection whose pod does not read holds up the others of
 //!   its session once 16 pieces wait.
-//! - Connections go to the pod's address: a guest that listens on 127.0.0.1 alone is not reached.
+//! - Connections go to the pod's address, and to its own loopback address where nobody listens on the first: the guest sees
+//!   them come from this machine, or from itself.
 
 mod frames;
 mod headers;
@@ -19,6 +20,7 @@ mod session;
 mod streams;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::ws::{WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
@@ -26,6 +28,8 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use samara_shim_client::annotations::POD_LOOPBACK;
 
 use super::Parts;
 use super::reply::refuse;
@@ -41,6 +45,8 @@ const NO_SPDY: &str = "unable to upgrade: this node forwards ports over WebSocke
 #[derive(Debug, Clone)]
 struct Target {
     ip: IpAddr,
+    /// What 127.0.0.1 means to the pod, and the network namespace in which that is known.
+    loopback: Option<(PathBuf, IpAddr)>,
     /// `namespace/name`, and the UID: for messages.
     name: String,
     uid: String,
@@ -80,8 +86,21 @@ fn target(parts: &Parts, path: &[String]) -> Result<Target, (StatusCode, &'stati
     let pod = pod.ok_or((StatusCode::NOT_FOUND, "pod does not exist"))?;
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok());
     Ok(Target {
+        loopback: loopback(parts, &pod),
         ip: ip.ok_or((StatusCode::NOT_FOUND, "the pod has no address yet"))?,
         name: format!("{namespace}/{name}"),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
     })
+}
+
+/// As the spec of any of its running containers has it.
+fn loopback(parts: &Parts, pod: &Pod) -> Option<(PathBuf, IpAddr)> {
+    let uid = pod.metadata.uid.as_deref()?;
+    let mut containers = pod.spec.as_ref()?.containers.iter();
+    let process = containers.find_map(|container| parts.workloads.process(uid, &container.name))?;
+    let spec = Spec::load(process.bundle.config()).ok()?;
+    let address = spec.annotations().as_ref()?.get(POD_LOOPBACK)?.parse().ok()?;
+    let namespaces = spec.linux().as_ref()?.namespaces().clone()?;
+    let network = namespaces.into_iter().find(|namespace| namespace.typ() == LinuxNamespaceType::Network)?;
+    Some((network.path().clone()?, address))
 }

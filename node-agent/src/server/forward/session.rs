@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::ready;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures::{SinkExt as _, Stream, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -18,7 +20,7 @@ use super::Target;
 use super::frames::{self, Decoder, Frame, FrameError};
 use super::headers::{self, HeaderError};
 use super::streams::{Connection, Kind, Streams};
-use crate::network::connect;
+use crate::network::{connect, connect_inside};
 
 /// Connections at one time.
 const MOST: usize = 256;
@@ -192,7 +194,7 @@ async fn carry(
     unsent: mpsc::Sender<Bytes>,
 ) -> u32 {
     let Connection { port, data, error } = connection;
-    let carried = reset.run_until_cancelled(exchange(SocketAddr::new(target.ip, port), data, input, &unsent)).await;
+    let carried = reset.run_until_cancelled(exchange(&target, port, data, input, &unsent)).await;
     let wrong = match carried {
         Some(Err(wrong)) => {
             tracing::debug!(pod = target.name, port, %wrong, "a forwarded connection failed");
@@ -208,15 +210,17 @@ async fn carry(
 }
 
 async fn exchange(
-    to: SocketAddr,
+    target: &Target,
+    port: u16,
     data: u32,
     mut input: mpsc::Receiver<Bytes>,
     unsent: &mpsc::Sender<Bytes>,
-) -> std::io::Result<()> {
-    let connected = tokio::time::timeout(CONNECTS_WITHIN, connect(to)).await;
-    let stream = connected.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut)).flatten();
-    let stream =
-        stream.map_err(|error| std::io::Error::new(error.kind(), format!("failed to connect to {to}: {error}")))?;
+) -> io::Result<()> {
+    let connected = tokio::time::timeout(CONNECTS_WITHIN, reach(target, port)).await;
+    let stream = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut)).flatten();
+    let stream = stream.map_err(|error| {
+        io::Error::new(error.kind(), format!("failed to connect to {}: {error}", SocketAddr::new(target.ip, port)))
+    })?;
     stream.set_nodelay(true)?;
     let (mut read, mut write) = stream.into_split();
     let towards = async {
@@ -245,8 +249,21 @@ async fn exchange(
     }
 }
 
+/// A guest that listens on its loopback alone refuses on its own address.
+async fn reach(target: &Target, port: u16) -> io::Result<TcpStream> {
+    match (connect(SocketAddr::new(target.ip, port)).await, &target.loopback) {
+        (Err(error), Some((namespace, loopback))) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            let inside = connect_inside(namespace.clone(), SocketAddr::new(*loopback, port));
+            inside.await.map_err(|_also_refused| error)
+        }
+        (connected, _) => connected,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use tokio::net::TcpListener;
     use tokio_stream::wrappers::ReceiverStream;
 
@@ -255,6 +272,7 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(20);
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 77, 0, 7));
 
     /// A session with a pod at 127.0.0.1, and the client's end of it.
     struct Client {
@@ -268,7 +286,10 @@ mod tests {
         fn new() -> Self {
             let (unsent, pieces) = mpsc::channel(QUEUE);
             let (out, frames) = mpsc::channel(QUEUE);
-            let target = Target { ip: [127, 0, 0, 1].into(), name: "shop/web".to_owned(), uid: "u".to_owned() };
+            // The namespace of this test is the pod's too.
+            let loopback = Some(("/proc/self/ns/net".into(), LOOPBACK));
+            let (name, uid) = ("shop/web".to_owned(), "u".to_owned());
+            let target = Target { ip: [127, 0, 0, 1].into(), loopback, name, uid };
             let mut session = Session::new(target, out);
             let ended = tokio::spawn(async move { session.listen(ReceiverStream::new(pieces)).await });
             Self { unsent: Some(unsent), frames, ended, opened: 0 }
@@ -346,6 +367,26 @@ mod tests {
         assert_eq!(client.next().await, Frame::Ping { id: 9 });
         client.unsent = None;
         client.ended.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_listens_on_its_loopback_alone_is_reached_and_hears_itself() {
+        // A port that is ours, and deaf, at the pod's address.
+        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = deaf.local_addr().unwrap().port();
+        let listener = TcpListener::bind((LOOPBACK, port)).await.unwrap();
+        let mut client = Client::new();
+        let streams = client.connect(port).await;
+        client.send(frames::data(streams.1, b"hello", true)).await;
+        let (mut pod, from) = listener.accept().await.unwrap();
+        assert_eq!(from.ip(), LOOPBACK);
+        let mut heard = String::new();
+        pod.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hello");
+        pod.write_all(b"hello yourself").await.unwrap();
+        drop(pod);
+        assert_eq!(client.rest(streams).await, (String::new(), b"hello yourself".to_vec()));
     }
 
     #[tokio::test]
