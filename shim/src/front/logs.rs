@@ -82,7 +82,7 @@ async fn keep_one_small(process: &Process, log: &CriLog, stream: Stream) -> Resu
     let handed_over = hand_over(process, log, stream).await;
     // Even if the disk has no room for another file: this makes some.
     let older = rotated_logs(&log.path)?;
-    let chores = chores(older, log.max_files);
+    let chores = chores(older, &rotated, log.max_files);
     tokio::task::spawn_blocking(move || carry_out(chores)).await??;
     handed_over
 }
@@ -117,12 +117,13 @@ struct Chores {
     remove: Vec<PathBuf>,
 }
 
-/// The newest rotated file stays as it is, for those who read it now; leftovers of an interrupted compression go.
-fn chores(mut rotated: Vec<PathBuf>, max_files: u32) -> Chores {
+/// The newest rotated file stays as it is, for those who read it now; leftovers of an interrupted compression go. It is the
+/// newest also when the clock was put back since the others were.
+fn chores(mut rotated: Vec<PathBuf>, newest: &Path, max_files: u32) -> Chores {
     let ends_with = |path: &PathBuf, end| path.extension().is_some_and(|extension| extension == end);
     let (mut remove, mut rest): (Vec<_>, Vec<_>) = rotated.drain(..).partition(|path| ends_with(path, "tmp"));
     // The time is in the name: newest first.
-    rest.sort_by(|a, b| b.cmp(a));
+    rest.sort_by(|a, b| (b == newest).cmp(&(a == newest)).then_with(|| b.cmp(a)));
     let kept = usize::try_from(max_files.saturating_sub(1)).unwrap_or(usize::MAX);
     remove.extend(rest.split_off(rest.len().min(kept)));
     let compress = rest.into_iter().skip(1).filter(|path| !ends_with(path, "gz")).collect();
@@ -173,9 +174,11 @@ mod tests {
         ]);
         let expected =
             Chores { compress: paths(&["l.20260103-000000"]), remove: paths(&["l.x.tmp", "l.20260101-000000.gz"]) };
-        assert_eq!(chores(rotated, 4), expected);
-        assert_eq!(chores(paths(&["l.1"]), 2), Chores { compress: vec![], remove: vec![] });
-        assert_eq!(chores(vec![], 5), Chores { compress: vec![], remove: vec![] });
+        assert_eq!(chores(rotated, Path::new("l.20260104-000000"), 4), expected);
+        assert_eq!(chores(paths(&["l.1"]), Path::new("l.1"), 2), Chores { compress: vec![], remove: vec![] });
+        assert_eq!(chores(vec![], Path::new("l.1"), 5), Chores { compress: vec![], remove: vec![] });
+        let put_back = chores(paths(&["l.3", "l.1", "l.2"]), Path::new("l.1"), 3);
+        assert_eq!(put_back, Chores { compress: paths(&["l.3"]), remove: paths(&["l.2"]) });
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -134,11 +135,10 @@ async fn a_log_on_a_full_disk_says_how_much_it_lost_when_there_is_room_and_is_ro
         gaps(&all.concat()).into_iter().any(is_right).then_some(())
     })
     .await;
-    let rotated = logs();
-    until("rotated on", || {
-        (logs().len() > rotated.len() || logs().iter().any(|path| !rotated.contains(path))).then_some(())
-    })
-    .await;
+    // Whatever becomes of the files before it.
+    let current = || fs::metadata(&container.log.path).ok().map(|about| about.ino());
+    let before = until("there", current).await;
+    until("rotated on", || current().filter(|now| *now != before)).await;
     node.shim.kill(&container.id, "", 9, false).await.expect("killed");
     node.shim.wait(&container.id, "").await.expect("ended");
 }
