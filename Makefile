@@ -3,6 +3,7 @@
 # make check   the same without the live suite; under two minutes when warm
 # make bench   figures of the release build against KWOK, written to target/bench.md; docs/benchmarks.md speaks of them
 # make fuzz    each fuzz target for SECONDS=60 (FUZZ="image-layer oci-spec" for some of them); fuzz/README.md
+# make fuzz-keep   puts what `make fuzz` found new ways by into git: fuzz/corpus.tar.xz
 # make setup   installs what is missing of Wasm targets and distribution packages; the others call it
 # make deny    licences, sources and bans of all dependencies; `make test` does it too
 # make clean   removes all that was built
@@ -23,7 +24,7 @@ export RUSTDOCFLAGS = -D warnings
 MAKEFLAGS += --no-print-directory
 BESIDE = +@$(MAKE) -j4
 
-.PHONY: demo down test check lint unit live bench fuzz host samples guests tools tools-test tools-bench machine setup deny clean
+.PHONY: demo down test check lint unit live bench fuzz fuzz-keep host samples guests tools tools-test tools-bench machine setup deny clean
 
 demo: setup
 	$(BESIDE) tools samples host
@@ -71,6 +72,8 @@ fuzz:
 	@cp Cargo.lock fuzz/Cargo.lock
 	@cd fuzz && CARGO_TARGET_DIR=$(TARGET) RUSTC_WRAPPER=$(CURDIR)/fuzz/instrument.sh cargo build --quiet --bins
 	@fuzz/run.sh $(SECONDS) $(TARGET)/fuzz $(FUZZ:%=$(TARGET)/debug/fuzz-%)
+fuzz-keep:
+	@fuzz/keep.sh $(TARGET)/fuzz $(FUZZ:%=$(TARGET)/debug/fuzz-%)
 
 # The one build which demo and tests share.
 host:

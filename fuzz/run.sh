@@ -5,6 +5,11 @@ set -eu
 seconds=$1 directory=$2
 shift 2
 here=$(cd "$(dirname "$0")" && pwd)
+# Begins where earlier runs ended, also those of others.
+if [ ! -d "$directory/corpus" ] && [ -e "$here/corpus.tar.xz" ]; then
+    mkdir -p "$directory"
+    tar -C "$directory" -xJf "$here/corpus.tar.xz"
+fi
 for binary in "$@"; do
     name=${binary##*/fuzz-}
     corpus=$directory/corpus/$name findings=$directory/findings/
