@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// A person does not see the difference.
+/// The event loop takes a signalfd only with an unsafe promise, which is not worth it here: a person does not see the difference.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
 
 /// A signal ended the work.
@@ -53,7 +53,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // It was blocked before; what came meanwhile is delivered now.
+        // What came meanwhile is delivered now.
         let _ = self.mask.thread_unblock();
     }
 }
