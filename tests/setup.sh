@@ -36,14 +36,15 @@ for wasm in wasm32-wasip1 wasm32-wasip2; do
 done
 
 # What may be installed: the program that is looked for, and its package. moto, which stands for AWS in the tests, is Python; buildah
-# makes images for them, registries are asked through tinyproxy, and pass keeps passwords. The live suite restarts the agent as a unit of a systemd of its
-# own, which nothing but the test starts.
+# makes images for them, registries are asked through tinyproxy and limited by haproxy, and pass keeps passwords. The live suite
+# restarts the agent as a unit of a systemd of its own, which nothing but the test starts.
 PATH=$PATH:/usr/sbin:/sbin
 packages=
 command -v ip >/dev/null || packages="$packages iproute2"
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
 [ -x /usr/lib/systemd/systemd ] || packages="$packages systemd"
 command -v tinyproxy >/dev/null || packages="$packages tinyproxy-bin"
+command -v haproxy >/dev/null || packages="$packages haproxy"
 command -v pass >/dev/null || packages="$packages pass gnupg"
 command -v buildah >/dev/null || packages="$packages buildah"
 if [ -n "$packages" ]; then

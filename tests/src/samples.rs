@@ -93,7 +93,7 @@ pub async fn push_all() -> Result<usize> {
 /// Pushes one image to the run's registry.
 pub async fn push(pusher: &Pusher, name: &str, artifact: Artifact) -> Result<()> {
     let reference = Reference::parse(name).with_context(|| format!("the name {name}"))?;
-    pusher.push(&reference, &artifact, &Credential::Anonymous).await.with_context(|| format!("push {name}"))?;
+    pusher.push(&reference, &artifact, &Credential::Anonymous, &()).await.with_context(|| format!("push {name}"))?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::artifact::{Artifact, Blob, Source};
 use crate::digest::Digest;
+use crate::pull::{Progress, ProgressEvent};
 use crate::reference::Reference;
 use crate::registry::{Credential, Purpose, RegistryConfig, RegistryError, RegistryFailure, Session, Sessions};
 
@@ -74,8 +75,9 @@ impl Pusher {
         reference: &Reference,
         artifact: &Artifact,
         credential: &Credential,
+        progress: &dyn Progress,
     ) -> Result<Digest, PushError> {
-        let pushed = self.push_with(reference, artifact, credential).await;
+        let pushed = self.push_with(reference, artifact, credential, progress).await;
         pushed.map_err(|cause| PushError { reference: reference.clone(), cause })
     }
 
@@ -84,30 +86,36 @@ impl Pusher {
         reference: &Reference,
         artifact: &Artifact,
         credential: &Credential,
+        progress: &dyn Progress,
     ) -> Result<Digest, PushCause> {
         let session = self.sessions.open(reference, credential, Purpose::Push)?;
+        let size = artifact.blobs.iter().map(|blob| blob.size).sum();
+        progress.report(ProgressEvent::Resolved { digest: &artifact.digest(), size });
         for blob in &artifact.blobs {
-            push_blob(&session, blob).await?;
+            push_blob(&session, blob, progress).await?;
         }
         session.push_manifest(artifact.manifest.clone(), artifact.media_type()).await?;
         Ok(artifact.digest())
     }
 }
 
-async fn push_blob(session: &Session, blob: &Blob) -> Result<(), PushCause> {
+async fn push_blob(session: &Session, blob: &Blob, progress: &dyn Progress) -> Result<(), PushCause> {
+    let tell = |sent| progress.report(ProgressEvent::Sending { digest: &blob.digest, size: blob.size, sent });
     if session.has_blob(&blob.digest).await? {
+        tell(blob.size);
         return Ok(());
     }
+    tell(0);
     match &blob.source {
         Source::Bytes(bytes) => {
             let bytes = bytes.clone();
             let once = futures::stream::once(async move { Ok(bytes) });
-            session.push_blob(&blob.digest, blob.size, once).await?;
+            session.push_blob(&blob.digest, blob.size, once, &tell).await?;
         }
         Source::File(file) => {
             let file = File::open(file.path()).await;
             let file = file.map_err(|cause| PushCause::Read { digest: blob.digest.clone(), cause })?;
-            session.push_blob(&blob.digest, blob.size, pieces(file)).await?;
+            session.push_blob(&blob.digest, blob.size, pieces(file), &tell).await?;
         }
     }
     Ok(())

@@ -11,13 +11,13 @@ use crate::format::bytes;
 
 const REDRAWN_EVERY: Duration = Duration::from_millis(200);
 
-/// One bar for all layers of a pull. It goes with this.
+/// One bar for all layers of a pull, or all blobs of a push. It goes with this.
 #[derive(Debug)]
 pub(crate) struct Shown {
     what: String,
     quiet: bool,
     bar: ProgressBar,
-    fetched: Mutex<HashMap<Digest, u64>>,
+    moved: Mutex<HashMap<Digest, u64>>,
 }
 
 impl Shown {
@@ -33,7 +33,7 @@ impl Shown {
         }
         let what = what.to_string();
         bar.set_prefix(what.clone());
-        Self { what, quiet, bar, fetched: Mutex::default() }
+        Self { what, quiet, bar, moved: Mutex::default() }
     }
 
     /// Shows nothing.
@@ -52,13 +52,14 @@ impl Progress for Shown {
     fn report(&self, event: ProgressEvent<'_>) {
         match event {
             ProgressEvent::Resolved { size, .. } => self.bar.set_length(size),
-            ProgressEvent::Fetching { digest, fetched, .. } => {
-                let mut all = self.fetched.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            ProgressEvent::Fetching { digest, fetched: moved, .. }
+            | ProgressEvent::Sending { digest, sent: moved, .. } => {
+                let mut all = self.moved.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 // Who reads a pipe wants to know why nothing comes.
                 if all.is_empty() && !self.quiet && self.bar.is_hidden() {
                     eprintln!("{} ({})", self.what, bytes(self.bar.length().unwrap_or(0)));
                 }
-                all.insert(digest.clone(), fetched);
+                all.insert(digest.clone(), moved);
                 self.bar.set_position(all.values().sum());
             }
             ProgressEvent::Unpacking { .. } => self.bar.set_message("unpacking"),

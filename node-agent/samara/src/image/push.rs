@@ -8,6 +8,7 @@ use clap::Args;
 use samara_images::{Artifact, Credential, ImageConfig, Pusher, Reference, RootfsBuilder};
 
 use super::auth;
+use super::progress::Shown;
 use super::registries::Registries;
 use super::store::{self, install_tls};
 use crate::format::print;
@@ -29,6 +30,9 @@ pub(crate) struct PushArgs {
     /// Program to run, for a directory
     #[arg(long)]
     entrypoint: Option<String>,
+    /// No bar
+    #[arg(short, long)]
+    quiet: bool,
     #[command(flatten)]
     registries: Registries,
     #[command(flatten)]
@@ -56,7 +60,9 @@ pub(crate) fn main(args: PushArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let digest = runtime.block_on(async {
         let credential = auth::lookup(&reference).await?.into_iter().next().unwrap_or(Credential::Anonymous);
-        anyhow::Ok(Pusher::new(args.registries.config()?).push(&reference, &artifact, &credential).await?)
+        let pusher = Pusher::new(args.registries.config()?);
+        let shown = Shown::new(format_args!("sending {reference}"), args.quiet);
+        anyhow::Ok(pusher.push(&reference, &artifact, &credential, &shown).await?)
     })?;
     print(format!("{}\n", reference.at(digest)))?;
     Ok(ExitCode::SUCCESS)

@@ -25,6 +25,22 @@ fn a_pull_draws_a_bar_on_a_terminal_and_writes_a_line_into_a_pipe() {
 }
 
 #[test]
+fn a_push_draws_a_bar_on_a_terminal_and_writes_a_line_into_a_pipe() {
+    let (machine, registry) = (Machine::new(), Registry::start());
+    let name = registry.image("team/hello:v1");
+    machine.fed(&["login", "-u", USER, "--password-stdin", registry.host()], PASSWORD.as_bytes());
+    let mut push = Pty::run(&machine.command(&["push", &p1("hello"), &name]));
+    assert_eq!(push.ended(), 0);
+    push.until("/team/hello@sha256:");
+    assert!(push.seen().contains(&format!("sending {name} [")), "{:?}", push.seen());
+    let piped = machine.samara(&["push", &p1("hello"), &name]);
+    assert!(piped.out.contains("/team/hello@sha256:") && piped.out.lines().count() == 1, "{piped:?}");
+    assert!(piped.err.starts_with(&format!("sending {name} (")) && piped.err.lines().count() == 1, "{piped:?}");
+    let quiet = machine.samara(&["push", "-q", &p1("hello"), &name]);
+    assert_eq!((quiet.out, quiet.err), (piped.out, String::new()));
+}
+
+#[test]
 fn ctrl_c_ends_a_pull_and_nothing_half_done_is_left() {
     let machine = Machine::new();
     let name = slow::start();

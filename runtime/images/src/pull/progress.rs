@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 
-/// Hears of a pull's progress. Called often; must not block.
+/// Hears of the progress of a pull or a push. Called often; must not block.
 pub trait Progress: Send + Sync {
     /// Something happened.
     fn report(&self, event: ProgressEvent<'_>);
@@ -15,7 +15,7 @@ pub enum ProgressEvent<'a> {
     Resolved {
         /// Of the manifest.
         digest: &'a Digest,
-        /// Bytes of all layers.
+        /// Bytes of all layers; of a push, of all blobs.
         size: u64,
     },
     /// A layer or module begins, or goes on, to be fetched.
@@ -26,6 +26,15 @@ pub enum ProgressEvent<'a> {
         size: u64,
         /// How much of it is here.
         fetched: u64,
+    },
+    /// A blob goes to the registry. One that is there already is told once, as sent.
+    Sending {
+        /// Which.
+        digest: &'a Digest,
+        /// Its length.
+        size: u64,
+        /// How much of it was taken.
+        sent: u64,
     },
     /// A layer is whole and is being unpacked.
     Unpacking {

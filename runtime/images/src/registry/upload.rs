@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{Stream, TryStreamExt as _};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 use tokio::sync::watch;
@@ -33,12 +33,13 @@ impl Session {
         asked.await.map_err(|failure| self.failed(failure))
     }
 
-    /// Sends a blob of known length.
+    /// Sends a blob of known length, and tells how many bytes of it were taken.
     pub(crate) async fn push_blob(
         &self,
         digest: &Digest,
         size: u64,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryError> {
         let pushed = async {
             let place = self.target();
@@ -50,7 +51,7 @@ impl Session {
             }
             let mut url = location(&response)?;
             url.query_pairs_mut().append_pair("digest", digest.as_str());
-            self.put(place, url, size, bytes).await
+            self.put(place, url, size, bytes, tell).await
         };
         pushed.await.map_err(|failure| self.failed(failure))
     }
@@ -82,9 +83,10 @@ impl Session {
         url: Url,
         size: u64,
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+        tell: &(dyn Fn(u64) + Sync),
     ) -> Result<(), RegistryFailure> {
-        let (taken, mut progress) = watch::channel(());
-        let bytes = bytes.inspect(move |_| taken.send_replace(()));
+        let (taken, mut progress) = watch::channel(0);
+        let bytes = bytes.inspect_ok(move |piece| taken.send_modify(|sum| *sum += piece.len() as u64));
         let elsewhere = self.shared.clients.for_elsewhere(&self.shared.config, &url)?;
         let client = if place.endpoint.is_same_place(&url) { &place.client } else { &elsewhere };
         let authorization = self.shared.tokens.known(&self.key(place));
@@ -97,9 +99,9 @@ impl Session {
         let stalled = async {
             loop {
                 match timeout(longest, progress.changed()).await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => tell(*progress.borrow_and_update()),
                     // All is sent.
-                    Ok(Err(_)) => break,
+                    Ok(Err(_)) => break tell(size),
                     Err(_) => return no_answer(longest),
                 }
             }

@@ -44,10 +44,10 @@ async fn exercise(registry: &Registry) {
     let reference = registry.image("team/app:v1");
     let pusher = Pusher::new(registry.config());
     for credential in [Credential::Anonymous, wrong()] {
-        let error = pusher.push(&reference, &artifact, &credential).await.unwrap_err();
+        let error = pusher.push(&reference, &artifact, &credential, &()).await.unwrap_err();
         assert!(error.to_string().contains("401"), "{error}");
     }
-    pusher.push(&reference, &artifact, &right()).await.unwrap();
+    pusher.push(&reference, &artifact, &right(), &()).await.unwrap();
     for credentials in [vec![], vec![wrong()]] {
         let error = Node::new().puller.pull(&reference, &credentials, &()).await.unwrap_err();
         assert!(is_unauthorized(&error), "{error}");
@@ -93,7 +93,7 @@ async fn what_is_public_is_pulled_with_a_token_that_anybody_gets() {
     assert!(is_unauthorized(&error), "{error}");
     // And no more than to pull.
     let (artifact, _file) = artifact();
-    let pushed = Pusher::new(registry.config()).push(&public, &artifact, &Credential::Anonymous).await;
+    let pushed = Pusher::new(registry.config()).push(&public, &artifact, &Credential::Anonymous, &()).await;
     assert!(pushed.unwrap_err().to_string().contains("401"));
 }
 
@@ -113,7 +113,7 @@ async fn an_identity_token_is_changed_into_an_access_token() {
     let (artifact, _file) = artifact();
     let reference = registry.image("team/app:v1");
     let identity = Credential::Identity(IDENTITY.to_owned());
-    Pusher::new(registry.config()).push(&reference, &artifact, &identity).await.unwrap();
+    Pusher::new(registry.config()).push(&reference, &artifact, &identity, &()).await.unwrap();
     Node::new().puller.pull(&reference, std::slice::from_ref(&identity), &()).await.unwrap();
     let stale = Credential::Identity("stale".to_owned());
     let error = Node::new().puller.pull(&reference, std::slice::from_ref(&stale), &()).await.unwrap_err();

@@ -58,7 +58,7 @@ async fn filled() -> (Registry, Reference) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), MODULE).unwrap();
     let artifact = Artifact::wasm(file.path()).unwrap();
-    Pusher::new(reached_at(registry.address())).push(&reference, &artifact, &given()).await.unwrap();
+    Pusher::new(reached_at(registry.address())).push(&reference, &artifact, &given(), &()).await.unwrap();
     (registry, reference)
 }
 

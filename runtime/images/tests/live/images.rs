@@ -17,7 +17,7 @@ async fn push(registry: &Registry, name: &str, artifact: &Artifact) -> (Referenc
     crate::install_tls();
     let reference = registry.image(name);
     let pusher = Pusher::new(registry.config());
-    let digest = pusher.push(&reference, artifact, &Credential::Anonymous).await.unwrap();
+    let digest = pusher.push(&reference, artifact, &Credential::Anonymous, &()).await.unwrap();
     (reference, digest)
 }
 
@@ -216,21 +216,35 @@ async fn damage_in_the_registry_is_found() {
 }
 
 #[tokio::test]
-async fn progress_is_told() {
+async fn progress_is_told_of_what_is_sent_and_of_what_is_fetched() {
+    /// The layer's, in bytes.
     #[derive(Default)]
     struct Heard(Mutex<Vec<u64>>);
     impl Progress for Heard {
         fn report(&self, event: ProgressEvent<'_>) {
-            if let ProgressEvent::Fetching { fetched, .. } = event {
-                self.0.lock().unwrap().push(fetched);
+            match event {
+                ProgressEvent::Fetching { fetched: moved, size: 500_000, .. }
+                | ProgressEvent::Sending { sent: moved, size: 500_000, .. } => self.0.lock().unwrap().push(moved),
+                ProgressEvent::Resolved { .. }
+                | ProgressEvent::Fetching { .. }
+                | ProgressEvent::Sending { .. }
+                | ProgressEvent::Unpacking { .. }
+                | ProgressEvent::Unpacked { .. } => {}
             }
         }
     }
     let registry = Registry::start();
-    let (reference, _) = push(&registry, "app:v1", &wasm(&module(500_000))).await;
-    let heard = Heard::default();
-    Node::new().puller.pull(&reference, &[], &heard).await.unwrap();
-    let heard = heard.0.into_inner().unwrap();
-    assert_eq!((heard.first(), heard.last()), (Some(&0), Some(&500_000)));
-    assert!(heard.is_sorted());
+    let (reference, artifact) = (registry.image("app:v1"), wasm(&module(500_000)));
+    let pusher = Pusher::new(registry.config());
+    let [sent, there, fetched] = [Heard::default(), Heard::default(), Heard::default()];
+    crate::install_tls();
+    pusher.push(&reference, &artifact, &Credential::Anonymous, &sent).await.unwrap();
+    pusher.push(&reference, &artifact, &Credential::Anonymous, &there).await.unwrap();
+    Node::new().puller.pull(&reference, &[], &fetched).await.unwrap();
+    for heard in [sent, fetched] {
+        let heard = heard.0.into_inner().unwrap();
+        assert_eq!((heard.first(), heard.last()), (Some(&0), Some(&500_000)));
+        assert!(heard.is_sorted(), "{heard:?}");
+    }
+    assert_eq!(there.0.into_inner().unwrap(), [500_000]);
 }

@@ -44,7 +44,7 @@ async fn what_we_push_oci_client_pulls() {
     std::fs::write(file.path(), &bytes).unwrap();
     let artifact = Artifact::wasm(file.path()).unwrap();
     let client = client();
-    Pusher::new(registry.config()).push(&reference, &artifact, &Credential::Anonymous).await.unwrap();
+    Pusher::new(registry.config()).push(&reference, &artifact, &Credential::Anonymous, &()).await.unwrap();
     let theirs: Theirs = reference.to_string().parse().unwrap();
     let pulled = client.pull(&theirs, &RegistryAuth::Anonymous, vec!["application/wasm"]).await.unwrap();
     assert_eq!(pulled.layers.len(), 1);

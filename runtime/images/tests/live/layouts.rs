@@ -27,7 +27,7 @@ async fn filled(registry: &Registry) -> (Node, [Reference; 2]) {
     let names = [registry.image("module:v1"), registry.image("root:v1")];
     let node = Node::new();
     for (name, artifact) in names.iter().zip([Artifact::wasm(file.path()).unwrap(), root.build().unwrap()]) {
-        pusher.push(name, &artifact, &Credential::Anonymous).await.unwrap();
+        pusher.push(name, &artifact, &Credential::Anonymous, &()).await.unwrap();
         node.puller.pull(name, &[], &()).await.unwrap();
     }
     (node, names)
@@ -86,7 +86,7 @@ async fn a_directory_takes_and_gives_images_too() {
     let second = Registry::start();
     let artifact = Artifact::stored(other.store(), &named("localhost/other:v2")).unwrap().unwrap();
     let pushed = second.image("other:v2");
-    Pusher::new(second.config()).push(&pushed, &artifact, &Credential::Anonymous).await.unwrap();
+    Pusher::new(second.config()).push(&pushed, &artifact, &Credential::Anonymous, &()).await.unwrap();
     let image = Node::new().puller.pull(&pushed, &[], &()).await.unwrap();
     assert_eq!(image.digest, node.store().get(&names[0]).unwrap().unwrap().digest);
 }
@@ -107,7 +107,7 @@ async fn what_docker_saves_in_its_older_form_is_read() {
     assert_eq!(other.count().2, 0, "nothing is left half done");
     // It can be pushed as any other.
     let (pushed, artifact) = (registry.image("again:v1"), Artifact::stored(other.store(), &root).unwrap().unwrap());
-    Pusher::new(registry.config()).push(&pushed, &artifact, &Credential::Anonymous).await.unwrap();
+    Pusher::new(registry.config()).push(&pushed, &artifact, &Credential::Anonymous, &()).await.unwrap();
     assert_eq!(Node::new().puller.pull(&pushed, &[], &()).await.unwrap().digest, theirs.digest);
 }
 

@@ -10,6 +10,7 @@ mod hostile;
 mod images;
 mod interop;
 mod layouts;
+mod limits;
 mod mirrors;
 mod moto;
 mod patience;

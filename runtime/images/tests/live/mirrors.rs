@@ -168,7 +168,7 @@ async fn a_registry_that_wants_a_certificate_is_shown_the_one_configured() {
     crate::install_tls();
     let reference = registry.image("app:v1");
     let artifact = Artifact::wasm(file.path()).unwrap();
-    Pusher::new(with.config()).push(&reference, &artifact, &Credential::Anonymous).await.unwrap();
+    Pusher::new(with.config()).push(&reference, &artifact, &Credential::Anonymous, &()).await.unwrap();
     with.node().puller.pull(&reference, &[], &()).await.unwrap();
     let without = Hosts::new(&directory, &server);
     let error = without.node().puller.pull(&reference, &[], &()).await.unwrap_err().to_string();

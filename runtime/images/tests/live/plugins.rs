@@ -88,7 +88,7 @@ async fn pushed(registry: &Registry, name: &str) -> Reference {
     fs::write(file.path(), MODULE).unwrap();
     let reference = registry.image(name);
     let artifact = Artifact::wasm(file.path()).unwrap();
-    Pusher::new(registry.config()).push(&reference, &artifact, &right()).await.unwrap();
+    Pusher::new(registry.config()).push(&reference, &artifact, &right(), &()).await.unwrap();
     reference
 }
 

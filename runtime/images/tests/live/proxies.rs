@@ -74,7 +74,7 @@ async fn a_registry_with_tls_is_reached_through_a_tunnel() {
     std::fs::write(file.path(), MODULE).unwrap();
     let reference = Reference::parse("registry.test/app:v1").unwrap();
     let artifact = Artifact::wasm(file.path()).unwrap();
-    Pusher::new(config.clone()).push(&reference, &artifact, &Credential::Anonymous).await.unwrap();
+    Pusher::new(config.clone()).push(&reference, &artifact, &Credential::Anonymous, &()).await.unwrap();
     Node::trusting(config).puller.pull(&reference, &[], &()).await.unwrap();
     assert_eq!(told.recv().await.unwrap(), "CONNECT registry.test:443 HTTP/1.1");
 }

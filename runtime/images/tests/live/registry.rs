@@ -214,7 +214,7 @@ impl Registry {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), wasm).unwrap();
         let (reference, artifact) = (self.image(name), Artifact::wasm(file.path()).unwrap());
-        Pusher::new(self.config()).push(&reference, &artifact, credential).await.unwrap();
+        Pusher::new(self.config()).push(&reference, &artifact, credential, &()).await.unwrap();
         reference
     }
 

@@ -8,7 +8,7 @@ use crate::{MODULE, Node};
 async fn pushed(registry: &Registry, name: &str, root: RootfsBuilder) -> Reference {
     let reference = registry.image(name);
     let artifact: Artifact = root.bytes("/app", MODULE, 0o755).unwrap().build().unwrap();
-    Pusher::new(registry.config()).push(&reference, &artifact, &Credential::Anonymous).await.unwrap();
+    Pusher::new(registry.config()).push(&reference, &artifact, &Credential::Anonymous, &()).await.unwrap();
     reference
 }
 
