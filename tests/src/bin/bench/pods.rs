@@ -140,28 +140,35 @@ pub(crate) async fn start_kwok(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-/// A module of some size whose image the node has never seen, and a second pod of it: create to Ready of both, and of a pod
+/// Guests of a usual size, and how each is told to do a little and then to wait.
+const SIZED: [(&str, &[&str]); 2] = [
+    ("patterns", &[r"\p{Lu}\w+", r#"{"who": "Samara and others"}"#, "--hold"]),
+    ("script", &["print(40 + 2)", "--hold"]),
+];
+
+/// Modules of some size whose images the node has never seen, and further pods of each: create to Ready of all, and of pods
 /// of the floor between them.
 pub(crate) async fn first_of_an_image(cluster: &Cluster, report: &mut Report) -> Result<()> {
-    let module = workspace().join("target/guests/wasm32-wasip1/release/script.wasm");
-    let image = samples::image("script");
-    let artifact = Artifact::wasm(&module).with_context(|| format!("make {image}; `make guests`"))?;
-    samples::push(&samples::pusher(), &image, artifact).await?;
-    #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-    let size = std::fs::metadata(&module)?.len() as f64 / 1e6;
-    let what = format!("a pod of a module of {size:.1} MB");
-    let script = json!({ "image": image, "args": ["print(40 + 2)", "--hold"] });
-    let spec = PodSpec::of("script").main(script);
-    let first = create_to_ready(cluster, Target::Samara, spec.pod("first")).await?;
-    report.line(format!("{what}, nothing cached (pull, compile, start): Ready after {} ms", first.as_millis()));
-    let mut floor = Vec::new();
-    let mut cached = Vec::new();
-    for number in 0..9 {
-        floor.push(create_to_ready(cluster, Target::Kwok, Target::Kwok.pod(&format!("floor-{number}"))).await?);
-        cached.push(create_to_ready(cluster, Target::Samara, spec.pod(&format!("cached-{number}"))).await?);
+    for (name, args) in SIZED {
+        let module = workspace().join("target/guests/wasm32-wasip1/release").join(name).with_extension("wasm");
+        let image = samples::image(name);
+        let artifact = Artifact::wasm(&module).with_context(|| format!("make {image}; `make guests`"))?;
+        samples::push(&samples::pusher(), &image, artifact).await?;
+        #[expect(clippy::cast_precision_loss, reason = "megabytes")]
+        let size = std::fs::metadata(&module)?.len() as f64 / 1e6;
+        let what = format!("a pod of {name}, {size:.1} MB");
+        let spec = PodSpec::of(name).main(json!({ "image": image, "args": args }));
+        let first = create_to_ready(cluster, Target::Samara, spec.pod("first")).await?;
+        report.line(format!("{what}, nothing cached (pull, compile, start): Ready after {} ms", first.as_millis()));
+        let mut floor = Vec::new();
+        let mut cached = Vec::new();
+        for number in 0..9 {
+            floor.push(create_to_ready(cluster, Target::Kwok, Target::Kwok.pod(&format!("floor-{number}"))).await?);
+            cached.push(create_to_ready(cluster, Target::Samara, spec.pod(&format!("cached-{number}"))).await?);
+        }
+        report.starts("one pod of KWOK, one at a time", floor);
+        report.starts(&format!("{what}, from the cache, one at a time"), cached);
     }
-    report.starts("one pod of KWOK, one at a time", floor);
-    report.starts(&format!("{what}, from the cache, one at a time"), cached);
     Ok(())
 }
 
