@@ -20,6 +20,7 @@ mod pull;
 mod push;
 mod reference;
 mod registry;
+mod removal;
 mod store;
 mod unpack;
 

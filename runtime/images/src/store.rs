@@ -17,6 +17,8 @@
 
 mod blobs;
 mod collect;
+#[cfg(test)]
+mod deep;
 mod disk;
 mod error;
 mod layers;

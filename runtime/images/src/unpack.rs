@@ -29,7 +29,7 @@ use crate::digest::Digest;
 /// How much one layer may unpack to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackLimits {
-    /// Files, directories and links. Default 1,000,000.
+    /// Files, directories and links, also those directories that no entry names and its path needs. Default 1,000,000.
     pub entries: u64,
     /// Bytes of all files, holes included. Default 16 GiB.
     pub bytes: u64,
@@ -108,7 +108,7 @@ pub(crate) fn unpack(
     // Headers and padding included: two blocks for an entry, as many again for long names.
     let most = limits.bytes.saturating_add(limits.entries.saturating_mul(4 * 512)).saturating_add(1 << 20);
     let mut input = input::Input::new(layer, diff_id.hasher(), most, Arc::clone(cancelled))?;
-    let unpacked = apply::apply(&input, tree::Tree::new(into), limits)?;
+    let unpacked = apply::apply(&input, tree::Tree::new(into, limits.entries), limits)?;
     let actual = input.finish()?;
     match actual == *diff_id {
         true => Ok(unpacked),

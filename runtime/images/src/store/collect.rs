@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
 use crate::digest::Digest;
 use crate::format::{Document, PlannedContent, plan};
+use crate::removal::remove_directory_at;
 
 /// What [`ImageStore::collect`] removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,16 +41,14 @@ impl ImageStore {
         // Others may go on while the files are removed.
         let mut collected = Collected::default();
         for path in buried {
-            collected.bytes += length(&path);
-            match path.is_dir() {
-                true => {
-                    collected.layers += 1;
-                    fs::remove_dir_all(&path).at(Operation::Remove, &path)?;
-                }
-                false => {
-                    collected.blobs += 1;
-                    fs::remove_file(&path).at(Operation::Remove, &path)?;
-                }
+            let about = fs::symlink_metadata(&path).at(Operation::Read, &path)?;
+            if about.is_dir() {
+                collected.bytes += remove_directory_at(&path).at(Operation::Remove, &path)?;
+                collected.layers += 1;
+            } else {
+                fs::remove_file(&path).at(Operation::Remove, &path)?;
+                collected.bytes += about.len();
+                collected.blobs += 1;
             }
         }
         Ok(Some(collected))
@@ -97,14 +96,4 @@ impl ImageStore {
         }
         Ok(buried)
     }
-}
-
-/// Bytes below a path; what cannot be read counts nothing.
-fn length(path: &Path) -> u64 {
-    let Ok(about) = fs::symlink_metadata(path) else { return 0 };
-    if !about.is_dir() {
-        return about.len();
-    }
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    entries.flatten().map(|entry| length(&entry.path())).sum()
 }

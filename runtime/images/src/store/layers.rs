@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
 use crate::digest::Digest;
+use crate::removal::Scratch;
 use crate::unpack::{UnpackError, UnpackLimits, unpack};
 
 /// Why a layer did not become a directory.
@@ -55,7 +56,7 @@ impl ImageStore {
         let (store, blob, diff_id) = (self.clone(), self.blob_path(blob), diff_id.clone());
         let unpacked = tokio::task::spawn_blocking(move || {
             let own = store.inner.own.path();
-            let directory = tempfile::tempdir_in(own).at(Operation::Create, own)?;
+            let directory = Scratch::make(own).at(Operation::Create, own)?;
             fs::set_permissions(
                 directory.path(),
                 <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755),

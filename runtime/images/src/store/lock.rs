@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use tempfile::TempDir;
 
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
 use crate::digest::Digest;
+use crate::removal::{Scratch, remove_directory_at};
 
 /// One lock per digest, so that two who want the same content do the work once.
 #[derive(Debug, Default)]
@@ -79,12 +79,12 @@ impl ImageStore {
 /// This process' own directory for what is not whole yet. Locked while it is used, removed at the end.
 #[derive(Debug)]
 pub(super) struct OwnDirectory {
-    directory: TempDir,
+    directory: Scratch,
     _lock: File,
 }
 
 impl OwnDirectory {
-    /// Makes one, and removes those of dead processes.
+    /// Makes one, and removes those of dead processes. One that cannot be removed is told of and left: the images are there still.
     pub(super) fn make(parent: &Path) -> Result<Self, StoreError> {
         // Between making a directory and locking it nobody may take it for a dead one's.
         let entrance_path = parent.join("lock");
@@ -92,11 +92,13 @@ impl OwnDirectory {
         flock(&entrance, FlockOperation::LockExclusive).at(Operation::Lock, &entrance_path)?;
         for entry in fs::read_dir(parent).at(Operation::Read, parent)? {
             let path = entry.at(Operation::Read, parent)?.path();
-            if path.is_dir() && is_dead(&path)? {
-                fs::remove_dir_all(&path).at(Operation::Remove, &path)?;
+            if path.is_dir()
+                && let Err(error) = remove_dead(&path)
+            {
+                tracing::warn!(error = &error as &dyn std::error::Error, "what a dead process left is not removed");
             }
         }
-        let directory = tempfile::Builder::new().prefix("").tempdir_in(parent).at(Operation::Create, parent)?;
+        let directory = Scratch::make(parent).at(Operation::Create, parent)?;
         let lock_path = directory.path().join("lock");
         let lock = open_lock(&lock_path)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).at(Operation::Lock, &lock_path)?;
@@ -108,10 +110,13 @@ impl OwnDirectory {
     }
 }
 
-fn is_dead(directory: &Path) -> Result<bool, StoreError> {
-    let path = directory.join("lock");
-    let lock = open_lock(&path)?;
-    Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
+/// Removes a process' directory if nobody holds its lock any more.
+fn remove_dead(directory: &Path) -> Result<(), StoreError> {
+    let lock = open_lock(&directory.join("lock"))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => remove_directory_at(directory).at(Operation::Remove, directory).map(drop),
+        Err(_) => Ok(()),
+    }
 }
 
 fn open_lock(path: &Path) -> Result<File, StoreError> {

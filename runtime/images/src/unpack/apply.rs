@@ -8,7 +8,7 @@ use tar::EntryType;
 
 use super::input::Input;
 use super::path::{EntryPath, Meaning, show};
-use super::tree::{Attributes, Tree};
+use super::tree::{Attributes, Tree, TreeError};
 use super::{UnpackError, UnpackLimits, Unpacked};
 
 /// `u32::MAX` means "leave as it is" to chown, so it can be nobody's number.
@@ -23,9 +23,6 @@ pub(super) fn apply(input: &Input, mut tree: Tree, limits: UnpackLimits) -> Resu
         let Some(entry) = entries.next() else { return Ok(unpacked) };
         let mut entry = entry.map_err(|error| input.explain(error))?;
         unpacked.entries += 1;
-        if unpacked.entries > limits.entries {
-            return Err(UnpackError::TooManyEntries(limits.entries));
-        }
         input.expect_content();
         let left = limits.bytes - unpacked.bytes;
         match one(&mut entry, &mut tree, left)? {
@@ -53,7 +50,11 @@ enum Done {
 #[expect(clippy::wildcard_enum_match_arm, reason = "of the kinds of tar entries these can be made")]
 fn one<R: Read>(entry: &mut tar::Entry<'_, R>, tree: &mut Tree, left: u64) -> Result<Done, UnpackError> {
     let raw = entry.path_bytes().into_owned();
-    let failed = |cause: io::Error| UnpackError::Write { path: show(&raw), cause };
+    let failed = |error: TreeError| match error {
+        TreeError::Io(cause) => UnpackError::Write { path: show(&raw), cause },
+        TreeError::TooMany(most) => UnpackError::TooManyEntries(most),
+    };
+    tree.count().map_err(failed)?;
     let kind = entry.header().entry_type();
     if kind.is_pax_global_extensions() {
         return Ok(Done::Skipped);
@@ -63,7 +64,7 @@ fn one<R: Read>(entry: &mut tar::Entry<'_, R>, tree: &mut Tree, left: u64) -> Re
         Meaning::Ignore => return Ok(Done::Skipped),
         Meaning::Root => {
             if kind.is_dir() {
-                tree.set_root(attributes(entry, &raw)?).map_err(failed)?;
+                tree.set_root(attributes(entry, &raw)?).map_err(|error| failed(error.into()))?;
             }
             return Ok(Done::Made(0));
         }

@@ -9,6 +9,8 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// aufs kept its own files under this prefix; they mean nothing to anyone else.
 const AUFS: &[u8] = b".wh..wh.";
+/// Names in one path. True images have thirty; overlay and tools that walk a tree need not bear more.
+const DEEPEST: usize = 1024;
 
 /// Where an entry goes: names from the root, none of them empty, `.` or `..`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,8 @@ pub(super) enum Meaning {
 }
 
 impl EntryPath {
-    /// Cleans a path: leading slashes, doubled slashes and `.` go; `..` is refused, as no tool that makes layers writes it.
+    /// Cleans a path: leading slashes, doubled slashes and `.` go; `..` is refused, as no tool that makes layers writes it, and so is a
+    /// path of more than [`DEEPEST`] names.
     pub(super) fn clean(bytes: &[u8]) -> Result<Self, UnpackError> {
         let refuse = |problem: &str| UnpackError::Entry { path: show(bytes), problem: problem.to_owned() };
         let mut names = Vec::new();
@@ -39,6 +42,7 @@ impl EntryPath {
                 b"" | b"." => {}
                 b".." => return Err(refuse("has `..` in its path")),
                 name if name.contains(&0) => return Err(refuse("has a zero byte in its path")),
+                _ if names.len() == DEEPEST => return Err(refuse("has more than 1024 names in its path")),
                 name => names.push(OsString::from_vec(name.to_vec())),
             }
         }
@@ -123,6 +127,14 @@ mod tests {
         for text in ["../x", "a/../../x", "/..", "a/..", ".wh.", "a/.wh...", "a/.wh..", "a\0b"] {
             assert!(meaning(text).is_err(), "{text:?}: {:?}", meaning(text));
         }
+    }
+
+    #[test]
+    fn a_path_has_an_end() {
+        let deep = |count: usize| meaning(&"a/".repeat(count));
+        assert!(matches!(deep(DEEPEST), Ok(Meaning::Make(_))));
+        let refused = deep(DEEPEST + 1).unwrap_err();
+        assert!(refused.ends_with(&format!("has more than {DEEPEST} names in its path")), "{refused}");
     }
 
     #[test]

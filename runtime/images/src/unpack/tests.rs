@@ -242,6 +242,15 @@ fn limits_hold_for_entries_bytes_and_headers() {
     let limits = UnpackLimits { entries: 2, bytes: 10 };
     let many = Tar::default().file("a", "").file("b", "").file("c", "").done();
     assert!(matches!(unpacked_as(&many, &many, limits).result, Err(UnpackError::TooManyEntries(2))));
+    // What a path needs is made, and counts, too; what is there does not count again.
+    let deep = Tar::default().directory("a/b/").directory("a/b/c").done();
+    let of = |entries| UnpackLimits { entries, bytes: 10 };
+    assert_eq!(unpacked_as(&deep, &deep, of(3)).result.unwrap().entries, 2);
+    assert!(matches!(unpacked_as(&deep, &deep, of(2)).result, Err(UnpackError::TooManyEntries(2))));
+    let deep = Tar::default().directory(&"a/".repeat(50)).done();
+    let refused = unpacked_as(&deep, &deep, of(20));
+    assert!(matches!(refused.result, Err(UnpackError::TooManyEntries(20))), "{:?}", refused.result);
+    assert!(!refused.path(&"a/".repeat(20)).exists());
     let long = Tar::default().file("a", "12345").file("b", "123456").done();
     assert!(matches!(unpacked_as(&long, &long, limits).result, Err(UnpackError::TooManyBytes(10))));
     let exact = Tar::default().file("a", "12345").file("b", "12345").done();

@@ -8,6 +8,9 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::removal::remove_directory;
 
 /// What an entry has beside its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +31,30 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::
 /// Read, write, search and sticky; setuid and setgid are dropped.
 const KEPT_MODE: u32 = 0o1777;
 
+/// Why something could not be made.
+#[derive(Debug, Error)]
+pub(super) enum TreeError {
+    /// What the kernel said.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It would be more than this.
+    #[error("more than {0} entries")]
+    TooMany(u64),
+}
+
+impl From<Errno> for TreeError {
+    fn from(error: Errno) -> Self {
+        Self::Io(error.into())
+    }
+}
+
 /// A directory tree under one root.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: Rc<OwnedFd>,
+    /// How much may be made, and how much was.
+    most: u64,
+    made: u64,
     /// Owners can be given only by root; elsewhere files belong to who unpacks.
     may_chown: bool,
     /// Archives list the entries of a directory one after another.
@@ -49,9 +72,19 @@ enum Standing {
 }
 
 impl Tree {
-    pub(super) fn new(root: OwnedFd) -> Self {
+    /// Over an empty directory, in which no more than `most` will be made.
+    pub(super) fn new(root: OwnedFd, most: u64) -> Self {
         let may_chown = rustix::process::geteuid().is_root();
-        Self { root: Rc::new(root), may_chown, last: None }
+        Self { root: Rc::new(root), most, made: 0, may_chown, last: None }
+    }
+
+    /// One more: an entry of the archive, or a directory that an entry's path needs and no entry has named before.
+    pub(super) fn count(&mut self) -> Result<(), TreeError> {
+        self.made += 1;
+        match self.made > self.most {
+            true => Err(TreeError::TooMany(self.most)),
+            false => Ok(()),
+        }
     }
 
     /// Gives the root directory its attributes.
@@ -65,7 +98,7 @@ impl Tree {
         parents: &[OsString],
         name: &OsStr,
         attributes: Attributes,
-    ) -> io::Result<()> {
+    ) -> Result<(), TreeError> {
         let parent = self.directory(parents)?;
         let before = standing(&parent, name)?;
         if before != Standing::Directory {
@@ -76,7 +109,7 @@ impl Tree {
         if before == Standing::Whiteout {
             set_opaque(directory.as_fd())?;
         }
-        self.set_directory(directory.as_fd(), attributes)
+        Ok(self.set_directory(directory.as_fd(), attributes)?)
     }
 
     /// Makes a file of all that `content` gives.
@@ -86,7 +119,7 @@ impl Tree {
         name: &OsStr,
         attributes: Attributes,
         content: &mut dyn Read,
-    ) -> io::Result<u64> {
+    ) -> Result<u64, TreeError> {
         let parent = self.directory(parents)?;
         self.clear(&parent, name, standing(&parent, name)?)?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -108,7 +141,7 @@ impl Tree {
         name: &OsStr,
         attributes: Attributes,
         target: &OsStr,
-    ) -> io::Result<()> {
+    ) -> Result<(), TreeError> {
         let parent = self.directory(parents)?;
         self.clear(&parent, name, standing(&parent, name)?)?;
         rustix::fs::symlinkat(target, &parent, name)?;
@@ -125,7 +158,7 @@ impl Tree {
         parents: &[OsString],
         name: &OsStr,
         (target_parents, target_name): (&[OsString], &OsStr),
-    ) -> io::Result<()> {
+    ) -> Result<(), TreeError> {
         let target_parent = self.directory(target_parents)?;
         match standing(&target_parent, target_name)? {
             Standing::Other => {}
@@ -142,7 +175,7 @@ impl Tree {
     }
 
     /// Hides a name of the layers below. What this layer itself has there stays, and hides by standing there.
-    pub(super) fn make_whiteout(&mut self, parents: &[OsString], name: &OsStr) -> io::Result<()> {
+    pub(super) fn make_whiteout(&mut self, parents: &[OsString], name: &OsStr) -> Result<(), TreeError> {
         let parent = self.directory(parents)?;
         match standing(&parent, name)? {
             Standing::Nothing => {
@@ -151,20 +184,20 @@ impl Tree {
             }
             Standing::Directory => {
                 let directory = rustix::fs::openat(&parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-                set_opaque(directory.as_fd())
+                Ok(set_opaque(directory.as_fd())?)
             }
             Standing::Whiteout | Standing::Other => Ok(()),
         }
     }
 
     /// Hides all that the layers below have in a directory.
-    pub(super) fn make_opaque(&mut self, path: &[OsString]) -> io::Result<()> {
+    pub(super) fn make_opaque(&mut self, path: &[OsString]) -> Result<(), TreeError> {
         let directory = self.directory(path)?;
-        set_opaque(directory.as_fd())
+        Ok(set_opaque(directory.as_fd())?)
     }
 
     /// Opens a directory, making what is missing of its path.
-    fn directory(&mut self, path: &[OsString]) -> io::Result<Rc<OwnedFd>> {
+    fn directory(&mut self, path: &[OsString]) -> Result<Rc<OwnedFd>, TreeError> {
         if path.is_empty() {
             return Ok(Rc::clone(&self.root));
         }
@@ -185,7 +218,7 @@ impl Tree {
 
     /// Walks a path as a process with this root would, and makes what is not there; also where a link points to, since it
     /// may point to a directory of a layer below.
-    fn make_path(&mut self, path: &[OsString]) -> io::Result<OwnedFd> {
+    fn make_path(&mut self, path: &[OsString]) -> Result<OwnedFd, TreeError> {
         let mut walked: Vec<OsString> = Vec::new();
         let mut ahead: Vec<OsString> = path.iter().rev().cloned().collect();
         let mut links = 0;
@@ -213,6 +246,7 @@ impl Tree {
                 ahead.extend(parts.rev().map(|part| OsStr::from_bytes(part).to_owned()));
                 continue;
             }
+            self.count()?;
             self.clear(&directory, &name, before)?;
             rustix::fs::mkdirat(&directory, &name, Mode::RWXU)?;
             walked.push(name);
@@ -222,7 +256,7 @@ impl Tree {
                 set_opaque(made.as_fd())?;
             }
         }
-        self.open_walked(&walked)
+        Ok(self.open_walked(&walked)?)
     }
 
     /// Opens directories which were seen to be such: the kernel refuses to follow a link that took the place of one.
@@ -243,7 +277,7 @@ impl Tree {
         match standing {
             Standing::Nothing => Ok(()),
             Standing::Whiteout | Standing::Other => Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?),
-            Standing::Directory => remove_directory(parent.as_fd(), name),
+            Standing::Directory => remove_directory(parent.as_fd(), name).map(drop),
         }
     }
 
@@ -266,42 +300,6 @@ fn standing(parent: &OwnedFd, name: &OsStr) -> io::Result<Standing> {
             _ => Standing::Other,
         }),
     }
-}
-
-/// Without recursion: a hostile archive may be deeper than a stack.
-fn remove_directory(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let open = |parent: BorrowedFd<'_>, name: &OsStr| {
-        rustix::fs::openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-    };
-    let mut stack: Vec<(OwnedFd, OsString)> = vec![(open(parent, name)?, name.to_owned())];
-    while let Some((directory, name)) = stack.last() {
-        let mut below = None;
-        for entry in rustix::fs::Dir::read_from(directory)? {
-            let entry = entry?;
-            let entry_name = entry.file_name().to_bytes();
-            if matches!(entry_name, b"." | b"..") {
-                continue;
-            }
-            let entry_name = OsStr::from_bytes(entry_name);
-            match rustix::fs::unlinkat(directory, entry_name, AtFlags::empty()) {
-                Ok(()) => {}
-                Err(Errno::ISDIR) => {
-                    below = Some((open(directory.as_fd(), entry_name)?, entry_name.to_owned()));
-                    break;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if let Some(below) = below {
-            stack.push(below);
-            continue;
-        }
-        let name = name.clone();
-        stack.pop();
-        let above = stack.last().map_or(parent, |(above, _)| above.as_fd());
-        rustix::fs::unlinkat(above, &name, AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
 }
 
 fn set_opaque(directory: BorrowedFd<'_>) -> io::Result<()> {
