@@ -45,7 +45,11 @@ impl Log {
             current.rotate(now)?;
         }
         let records = records(&format!("{now:.9}"), stream, text);
-        current.file.write_all(&records)?;
+        if let Err(error) = current.file.write_all(&records) {
+            // On a full disk: half a record would run into the next one.
+            let _ = current.file.set_len(current.size);
+            return Err(error);
+        }
         current.size += records.len() as u64;
         Ok(())
     }

@@ -12,6 +12,7 @@
 pub(crate) mod attached;
 pub(crate) mod log;
 pub(crate) mod monitor;
+mod output;
 pub(crate) mod ports;
 pub(crate) mod restart;
 mod signals;

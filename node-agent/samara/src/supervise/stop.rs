@@ -17,6 +17,8 @@ pub(crate) trait Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
     InputEnded,
+    /// Nobody will see any more of what it writes.
+    Unread,
     /// A key asked for this signal.
     Interrupted(u32),
     /// Columns and rows.
@@ -41,7 +43,7 @@ pub(crate) struct End {
     pub(crate) stopped: bool,
 }
 
-/// Waits for the end. The first signal to us asks the guest to stop, and after the grace kills it; the second kills it
+/// Waits for the end. The first signal to us, or that nobody reads its output any more, asks the guest to stop, and after the grace kills it; the second kills it
 /// at once.
 pub(crate) async fn until_end(
     task: &Task,
@@ -65,6 +67,9 @@ pub(crate) async fn until_end(
             }
             told = side.next() => match told {
                 Told::Interrupted(signal) => signal,
+                // What the kernel does to a program whose reader went away. It is asked once.
+                Told::Unread if deadline.is_some() => continue,
+                Told::Unread => TERM,
                 Told::InputEnded | Told::Resized(..) => {
                     tell(task, told).await?;
                     continue;
@@ -78,6 +83,7 @@ pub(crate) async fn until_end(
     }
 }
 
+const TERM: u32 = 15;
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 async fn at(deadline: Option<Instant>) {
@@ -93,7 +99,7 @@ async fn tell(task: &Task, told: Told) -> Result<()> {
     match told {
         Told::InputEnded => drop(shim.close_io(&task.id, &task.exec_id).await),
         // Dealt with before.
-        Told::Interrupted(_) => {}
+        Told::Interrupted(_) | Told::Unread => {}
         Told::Resized(columns, rows) => drop(shim.resize_pty(&task.id, &task.exec_id, columns, rows).await),
     }
     Ok(())
@@ -105,7 +111,7 @@ pub(super) fn request(container: &Container, signal: u32) -> Result<StopRequest>
         return Ok(written);
     }
     let record = &container.record;
-    // Ctrl-C stays what it is; whatever else ends us is a wish to stop.
+    // Ctrl-C stays what it is; all else is a wish to stop.
     let signal = if signal == 2 { 2 } else { record.stop_signal };
     Ok(StopRequest { signal, grace: record.stop_timeout })
 }

@@ -1,21 +1,21 @@
 //! The three streams of those who are attached: fifos between the guest and this terminal, pipe or file.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use samara_shim_client::client::Standard;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::log::Log;
+use super::output::{self, Passed};
 use super::stop::{Side, Told};
 use super::terminal;
+use crate::tell::complain;
 
 /// Fifos in a directory of their own, which goes with this.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ impl Streams {
             let watched = watched == Keys::Watched;
             let stdin = self.path("stdin");
             let mut to = OpenOptions::new().write(true).open(stdin).context("open the guest's standard input")?;
+            let tell = tell.clone();
             // A thread of its own that nobody waits for: a read from a terminal cannot be called off.
             std::thread::spawn(move || {
                 // A guest that reads no more has ended its input as well.
@@ -79,14 +80,19 @@ impl Streams {
         }
         let log = log.map(Log::open).transpose()?;
         let log = |stream| log.clone().map(|log| (log, stream));
+        let unread = || {
+            let tell = tell.clone();
+            // As above: whoever would hear it may be gone.
+            move || tell.send(Told::Unread).unwrap_or_default()
+        };
         let stderr = match self.terminal {
             true => None,
-            false => Some(copy(&self.path("stderr"), io::stderr(), log("stderr"))?),
+            false => Some(output::pass_on(&self.path("stderr"), io::stderr(), log("stderr"), unread())?),
         };
         let resized = self.terminal.then(|| signal(SignalKind::window_change())).transpose()?;
         Ok(Copies {
-            told: Some(told).filter(|_| self.interactive),
-            stdout: copy(&self.path("stdout"), io::stdout(), log("stdout"))?,
+            told: Some(told),
+            stdout: output::pass_on(&self.path("stdout"), io::stdout(), log("stdout"), unread())?,
             stderr,
             resized,
         })
@@ -97,22 +103,29 @@ impl Streams {
 #[derive(Debug)]
 pub(crate) struct Copies {
     told: Option<mpsc::UnboundedReceiver<Told>>,
-    stdout: JoinHandle<io::Result<()>>,
-    stderr: Option<JoinHandle<io::Result<()>>>,
+    stdout: JoinHandle<io::Result<Passed>>,
+    stderr: Option<JoinHandle<io::Result<Passed>>>,
     resized: Option<Signal>,
 }
 
 impl Copies {
-    /// Returns when all that the guest wrote has been passed on.
+    /// Returns when all that the guest wrote has been passed on. A log that lacks some of it is told of, and no error.
     pub(crate) async fn finish(self) -> Result<()> {
+        let mut passed = Passed::default();
         for copied in [Some(self.stdout), self.stderr].into_iter().flatten() {
-            match copied.await? {
-                // Whoever read our output went away, as `head` does.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                other => other.context("pass the guest's output on")?,
-            }
+            let Passed { shown, logged } = copied.await?.context("read the guest's output")?;
+            passed = Passed { shown: passed.shown.or(shown), logged: passed.logged.or(logged) };
         }
-        Ok(())
+        if let Some(error) = passed.logged {
+            complain(format_args!("some of its output is not in its log: {error}"));
+        }
+        match passed.shown {
+            // Whoever read our output went away, as `head` does.
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(error).context("pass the guest's output on")
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -166,39 +179,6 @@ fn pass_on(from: &mut impl Read, to: &mut impl Write, mut show: impl FnMut(u8)) 
         to.write_all(&buffer[..read])?;
         buffer[..read].iter().copied().for_each(&mut show);
     }
-}
-
-/// At once one record's text at most, as the CRI has it.
-const PIECE: usize = 16 << 10;
-
-fn copy(
-    fifo: &Path,
-    mut to: impl Write + Send + 'static,
-    log: Option<(Log, &'static str)>,
-) -> Result<JoinHandle<io::Result<()>>> {
-    let mut from = open(fifo).with_context(|| format!("open {}", fifo.display()))?;
-    Ok(tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; PIECE];
-        loop {
-            let read = from.read(&mut buffer)?;
-            if read == 0 {
-                return Ok(());
-            }
-            if let Some((log, stream)) = &log {
-                log.write(Timestamp::now(), stream, &buffer[..read])?;
-            }
-            to.write_all(&buffer[..read])?;
-            to.flush()?;
-        }
-    }))
-}
-
-/// Without waiting for a writer, and then with waiting for data.
-fn open(fifo: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(fifo)?;
-    let flags = rustix::fs::fcntl_getfl(&file)?;
-    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod kube;
 mod machine;
 mod machine_verbs;
 mod network;
+mod pipes;
 mod proxies;
 mod pty;
 mod registry;
