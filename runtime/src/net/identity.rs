@@ -74,12 +74,14 @@ impl Identity {
         ip.map(|ip| SocketAddr::new(ip, address.port())).ok_or(Refused)
     }
 
-    /// Where a connection to `address` goes.
+    /// Where a connection to `address` goes. An IPv4 address in IPv6 clothes (`::ffff:127.0.0.1`) is the IPv4 address it
+    /// is: the kernel would send from any address of the namespace to it.
     pub(crate) fn route(&self, address: SocketAddr) -> Result<Route, Refused> {
         if self.is_plain() {
             return Ok(Route { to: address, or: None, from: None });
         }
-        let (ip, port) = (address.ip(), address.port());
+        let (ip, port) = (address.ip().to_canonical(), address.port());
+        let address = SocketAddr::new(ip, port);
         let primary = self.primary(ip).map(|ip| SocketAddr::new(ip, port));
         if is_localhost(ip) || ip.is_unspecified() || self.loopback == Some(ip) {
             let own = self.own_loopback(ip);
@@ -106,11 +108,12 @@ impl Identity {
         if self.is_plain() {
             return true;
         }
-        let ip = address.ip();
+        let ip = address.ip().to_canonical();
         let ours = self.pod_ips.contains(&ip) || self.loopback == Some(ip);
         match use_ {
             Use::Local => ours || self.is_any_outgoing(address),
-            Use::Remote => ours || !ip.is_loopback(),
+            // To the kernel the wildcard address is its own loopback.
+            Use::Remote => ours || !(ip.is_loopback() || ip.is_unspecified()),
         }
     }
 
@@ -248,6 +251,24 @@ mod tests {
     fn others_loopback_addresses_are_out_of_reach() {
         assert_eq!(pod().route(at("127.1.0.6:80")), Err(Refused));
         assert_eq!(pod().route(at("127.0.0.53:53")), Err(Refused));
+    }
+
+    #[test]
+    fn an_ipv4_address_is_the_same_in_ipv6_clothes() {
+        for pod in [pod(), dual(), local()] {
+            for plain in ["127.0.0.1", "127.1.0.5", "127.1.0.6", "127.0.0.53", "0.0.0.0", "10.1.0.5", "192.0.2.1"] {
+                let ip: Ipv4Addr = plain.parse().unwrap();
+                let [plain, dressed] =
+                    [ip.into(), ip.to_ipv6_mapped().into()].map(|ip: IpAddr| SocketAddr::new(ip, 80));
+                assert_eq!(pod.route(dressed), pod.route(plain), "{dressed}");
+                assert_eq!(pod.may_use(dressed, Use::Remote), pod.may_use(plain, Use::Remote), "{dressed}");
+            }
+        }
+        assert_eq!(pod().route(at("[::ffff:127.0.0.1]:80")).unwrap().to, at("127.1.0.5:80"));
+        assert_eq!(pod().route(at("[::ffff:127.1.0.6]:80")), Err(Refused));
+        for wildcard in ["0.0.0.0:80", "[::]:80", "[::ffff:0.0.0.0]:80"].map(at) {
+            assert!(!pod().may_use(wildcard, Use::Remote), "{wildcard}");
+        }
     }
 
     #[test]

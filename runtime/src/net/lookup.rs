@@ -67,17 +67,17 @@ fn valid(name: &str) -> Option<String> {
     (!name.is_empty() && name.len() <= 254 && name.chars().all(plain)).then(|| name.to_owned())
 }
 
-/// Addresses the pod can reach; literal ones are taken as they are.
+/// Addresses the pod can reach, literal ones in any case. Never IPv4 ones in IPv6 clothes, as the interface has it.
 pub(crate) async fn find(
     resolver: Arc<dyn Resolver>,
     identity: Arc<Identity>,
     name: String,
 ) -> Result<Vec<IpAddr>, LookUpError> {
     let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(&name);
-    if let Ok(address) = literal.parse() {
-        return Ok(vec![address]);
+    if let Ok(address) = literal.parse::<IpAddr>() {
+        return Ok(vec![address.to_canonical()]);
     }
-    let mut addresses = resolver.look_up(name).await?;
+    let mut addresses: Vec<_> = resolver.look_up(name).await?.iter().map(IpAddr::to_canonical).collect();
     addresses.retain(|address| identity.has_family_of(*address));
     if addresses.is_empty() { Err(LookUpError::NoSuchName) } else { Ok(addresses) }
 }
@@ -97,6 +97,30 @@ impl Pollable for Answer {
     async fn ready(&mut self) {
         if let Self::Pending(future) = self {
             *self = Self::Ready(future.as_mut().await.map(Vec::into_iter));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dns;
+    use crate::net::hickory;
+
+    #[tokio::test]
+    async fn an_ipv4_address_in_ipv6_clothes_is_found_as_what_it_is() {
+        let network = crate::Network { pod_ips: vec!["10.1.0.5".parse().unwrap()], ..crate::Network::default() };
+        let identity = Arc::new(Identity::new(&network));
+        let hosts = vec![("::ffff:10.1.0.9".parse().unwrap(), vec!["web".into()])];
+        let resolver = hickory(&Dns { hosts, ..Dns::default() }, Arc::clone(&identity));
+        for (name, found) in [
+            ("web", "10.1.0.9"),
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("[::ffff:127.0.0.1]", "127.0.0.1"),
+            ("::1", "::1"),
+        ] {
+            let addresses = find(Arc::clone(&resolver), Arc::clone(&identity), name.into()).await;
+            assert_eq!(addresses, Ok(vec![found.parse().unwrap()]), "{name}");
         }
     }
 }

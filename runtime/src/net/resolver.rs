@@ -167,7 +167,9 @@ mod tests {
     fn a_server_on_a_foreign_loopback_is_not_asked() {
         let network = crate::Network { pod_ips: vec!["10.1.0.5".parse().unwrap()], ..crate::Network::default() };
         let identity = Identity::new(&network);
-        assert!(name_server("127.0.0.53:53".parse().unwrap(), &identity).is_none());
+        for others in ["127.0.0.53:53", "[::ffff:127.0.0.53]:53"] {
+            assert!(name_server(others.parse().unwrap(), &identity).is_none(), "{others}");
+        }
         let server = name_server("10.96.0.10:53".parse().unwrap(), &identity).unwrap();
         assert!(server.connections.iter().all(|one| one.bind_addr == Some("10.1.0.5:0".parse().unwrap())));
     }

@@ -17,6 +17,7 @@ crate::trials![
     a_request_goes_out_under_the_pods_address,
     connections_are_kept_for_the_next_request,
     names_and_localhost_mean_what_they_mean_to_sockets,
+    no_loopback_but_the_pods_own_is_reached_by_an_ipv4_address_in_ipv6_clothes,
     errors_say_what_went_wrong,
     a_server_trusted_by_the_guests_own_file_is_reached_by_tls,
     a_certificate_of_an_unknown_authority_is_refused,
@@ -101,6 +102,26 @@ fn names_and_localhost_mean_what_they_mean_to_sockets() {
         for host in ["web.example", "localhost", "127.0.0.1"] {
             assert_eq!(server.get(&format!("/fetch?http://{host}:{port}/")), (200, "200 site /".into()), "{host}");
         }
+    });
+}
+
+fn no_loopback_but_the_pods_own_is_reached_by_an_ipv4_address_in_ipv6_clothes() {
+    inside(|| {
+        let shared = Site::start("127.0.0.1:0");
+        let (port, server) = (shared.address.port(), Server::start(in_pod(1), |_| {}));
+        let _others = TcpListener::bind(("127.88.0.2", port)).unwrap();
+        for (host, error) in [
+            ("::ffff:127.0.0.1", "ConnectionRefused"),
+            ("::ffff:0.0.0.0", "ConnectionRefused"),
+            ("::ffff:127.88.0.2", "DestinationIpProhibited"),
+        ] {
+            let (status, text) = server.get(&format!("/fetch?http://[{host}]:{port}/"));
+            assert!(status == 502 && text.contains(error), "{host}: {status} {text}");
+        }
+        assert_eq!(shared.connections.load(Ordering::Relaxed), 0);
+        let _own = Site::start(&format!("10.88.0.1:{port}"));
+        let answer = server.get(&format!("/fetch?http://[::ffff:127.0.0.1]:{port}/"));
+        assert_eq!(answer, (200, "200 site /".into()));
     });
 }
 
