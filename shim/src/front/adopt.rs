@@ -50,7 +50,8 @@ async fn adopt_one(link: &Path, cgroups: &Cgroups, events: &Events) -> Result<Op
     let cgroup = record.cgroups_path.as_deref().map(|path| cgroups.group(path)).transpose()?;
     let Some(init) = adopt_process(bundle.clone(), record, cgroup.clone(), events).await.map_err(io_error(link))?
     else {
-        // The front died between the records and the fork: there may be a cgroup, and nothing in it.
+        // The front died between the records and the fork. The cgroup is the task's: it was looked at before the records
+        // were written. Nothing is in it, or a process that the zygote had no time to tell of.
         if let Some(cgroup) = cgroup {
             cgroup.kill()?;
             cgroup.remove().await?;
@@ -58,7 +59,7 @@ async fn adopt_one(link: &Path, cgroups: &Cgroups, events: &Events) -> Result<Op
         bundle.remove_records().map_err(io_error(link))?;
         return Ok(None);
     };
-    let task = Task::new(init);
+    let task = Task::adopted(init);
     for exec_id in bundle.execs().map_err(io_error(link))? {
         let bundle = bundle.exec(&exec_id);
         let Some(record) = bundle.task_record().map_err(io_error(link))? else {

@@ -184,6 +184,7 @@ fn run_last_hooks(bundle: &Bundle, id: &str) {
     }
 }
 
+/// Of a task that has a record: the front saw that nobody else was in its cgroup before it wrote that.
 fn remove_cgroup(task: &TaskRecord) -> Result<(), Failure> {
     let Some(path) = &task.cgroups_path else { return Ok(()) };
     let cgroup = Cgroups::detect()?.group(path)?;

@@ -54,6 +54,8 @@ pub enum TaskError {
     Cgroup(#[from] CgroupError),
     #[error("the task has no cgroup")]
     NoCgroup,
+    #[error("cgroup {} has processes in it that are not the container's", path.display())]
+    CgroupOccupied { path: PathBuf },
     #[error(transparent)]
     Signal(#[from] UnknownSignal),
     #[error("fork")]
@@ -81,9 +83,12 @@ impl TaskError {
         match self {
             Self::NoTask(_) | Self::NoExec(_) | Self::Finished => Code::NOT_FOUND,
             Self::TaskExists(_) | Self::ExecExists(_) => Code::ALREADY_EXISTS,
-            Self::ListensNoMore | Self::Illegal(_) | Self::ContainerIs { .. } | Self::NoCgroup | Self::NoTerminal => {
-                Code::FAILED_PRECONDITION
-            }
+            Self::ListensNoMore
+            | Self::Illegal(_)
+            | Self::ContainerIs { .. }
+            | Self::NoCgroup
+            | Self::CgroupOccupied { .. }
+            | Self::NoTerminal => Code::FAILED_PRECONDITION,
             Self::Id(_)
             | Self::ReadConfig { .. }
             | Self::ParseConfig { .. }

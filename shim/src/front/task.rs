@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(crate) struct Tools {
 #[derive(Debug)]
 pub(crate) struct Task {
     pub(crate) init: Arc<Process>,
+    /// The first process's cgroup is this task's: nobody was in it when it was taken. Until then its name is a wish.
+    has_cgroup: AtomicBool,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
     hooks: Hooks,
     /// Deletes come one at a time.
@@ -58,8 +61,20 @@ pub(crate) struct Exec {
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 impl Task {
+    /// One that is to be created.
     pub(crate) fn new(init: Process) -> Self {
-        Self { init: Arc::new(init), execs: Mutex::default(), hooks: Hooks::default(), deleting: Default::default() }
+        Self {
+            init: Arc::new(init),
+            has_cgroup: AtomicBool::new(false),
+            execs: Mutex::default(),
+            hooks: Hooks::default(),
+            deleting: Default::default(),
+        }
+    }
+
+    /// One that a predecessor created.
+    pub(crate) fn adopted(init: Process) -> Self {
+        Self { has_cgroup: AtomicBool::new(true), ..Self::new(init) }
     }
 
     pub(crate) fn bundle(&self) -> &Bundle {
@@ -115,6 +130,10 @@ impl Task {
         let mounted = Mounted::open(&outline)?;
         let code = tools.codes.ensure(&outline.process.wasm, Some(Rooted::Detached(&mounted))).await?;
         if let (Some(cgroup), Some(outline)) = (&init.cgroup, &outline.cgroup) {
+            if let Some(path) = cgroup.occupied()? {
+                return Err(TaskError::CgroupOccupied { path });
+            }
+            self.has_cgroup.store(true, Ordering::Relaxed);
             make_cgroups(cgroup, outline)?;
         }
         init.bundle.remove_records().map_err(io_error("clear", bundle))?;
@@ -257,10 +276,7 @@ impl Task {
         for exec in &execs {
             end(&exec.process).await;
         }
-        if let Some(cgroup) = &self.init.cgroup {
-            cgroup.kill()?;
-            cgroup.remove().await?;
-        }
+        self.remove_cgroup().await?;
         self.bundle().remove_records().map_err(io_error("remove the records of", self.bundle()))?;
         self.hooks.deleted(self.bundle(), &self.init.record.id).await;
         Ok(record)
@@ -281,14 +297,14 @@ impl Task {
             }
         }
         let done = self.init.signal(signal).await;
-        if let (Some(cgroup), true) = (&self.init.cgroup, signal == libc::SIGKILL.cast_unsigned()) {
+        if let (Some(cgroup), true) = (self.cgroup(), signal == libc::SIGKILL.cast_unsigned()) {
             cgroup.kill()?;
         }
         done
     }
 
     pub(crate) fn pids(&self) -> Result<Vec<i32>, TaskError> {
-        let living = match &self.init.cgroup {
+        let living = match self.cgroup() {
             Some(cgroup) => cgroup.pids()?,
             None => self.init.phase().pid().into_iter().collect(),
         };
@@ -300,12 +316,12 @@ impl Task {
     }
 
     pub(crate) fn stats(&self) -> Result<Stats, TaskError> {
-        Ok(self.cgroup()?.stats()?)
+        Ok(self.cgroup().ok_or(TaskError::NoCgroup)?.stats()?)
     }
 
     /// Changes the kernel's limits, and the guest's own memory counter with them.
     pub(crate) async fn update(&self, resources: &LinuxResources) -> Result<(), TaskError> {
-        self.cgroup()?.limit(resources)?;
+        self.cgroup().ok_or(TaskError::NoCgroup)?.limit(resources)?;
         if let Some(limit) = outline::memory_update(resources) {
             for process in self.processes() {
                 process.limit_memory(limit).await?;
@@ -318,7 +334,7 @@ impl Task {
         let step = if frozen { Step::Pause } else { Step::Resume };
         let before = self.init.phase();
         self.init.phase().after(step.clone())?;
-        self.cgroup()?.freeze(frozen)?;
+        self.cgroup().ok_or(TaskError::NoCgroup)?.freeze(frozen)?;
         self.init.step(step)?;
         tracing::debug!(task = self.init.record.id, before = before.name(), frozen, "freezer");
         if !frozen {
@@ -333,8 +349,19 @@ impl Task {
         [Arc::clone(&self.init)].into_iter().chain(execs).collect()
     }
 
-    fn cgroup(&self) -> Result<&Cgroup, TaskError> {
-        self.init.cgroup.as_ref().ok_or(TaskError::NoCgroup)
+    /// Its own, once it has it.
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.init.cgroup.as_ref().filter(|_| self.has_cgroup.load(Ordering::Relaxed))
+    }
+
+    /// Ends all in its cgroup and removes it.
+    async fn remove_cgroup(&self) -> Result<(), TaskError> {
+        if let Some(cgroup) = self.cgroup() {
+            cgroup.kill()?;
+            cgroup.remove().await?;
+            self.has_cgroup.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn running(&self, step: &'static str) -> Result<i32, TaskError> {
@@ -367,10 +394,7 @@ impl Task {
             return;
         }
         let cleared = async {
-            if let Some(cgroup) = &process.cgroup {
-                cgroup.kill()?;
-                cgroup.remove().await?;
-            }
+            self.remove_cgroup().await?;
             process.bundle.remove_records().map_err(io_error("remove the records of", &process.bundle))
         };
         if let Err(error) = cleared.await {

@@ -1,6 +1,7 @@
 //! Bad input: told by name, and nothing is left of the attempt.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use samara_shim_client::ShimError;
@@ -40,6 +41,35 @@ async fn a_module_that_is_a_fifo_and_a_hosts_file_without_end_hold_nobody_up() {
     container.config["mounts"] = json!([hosts]);
     node.run(&container).await;
     assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 4);
+}
+
+#[tokio::test]
+async fn a_cgroup_with_others_in_it_is_refused_and_they_live_on() {
+    let node = Node::start().await;
+    let missing = Container::with_root(node.home(), &[("/x", b"")]).args(&["/missing"]);
+    let good = node.container(&guests::say(1, "done\n", 4));
+    for below in ["", "/below"] {
+        for (container, says) in [(&missing, "no such file"), (&good, "that are not the container's")] {
+            let [own, stranger] = [&container.cgroup, &format!("{}{below}", container.cgroup)]
+                .map(|path| Cgroups::detect().expect("cgroups").group(path).expect("path"));
+            stranger.make(&serde_json::from_value(json!({})).expect("resources")).expect("made");
+            let mut sleep = std::process::Command::new("sleep").arg("600").spawn().expect("sleep");
+            for tasks in stranger.open_tasks().expect("opened") {
+                fs::File::from(tasks).write_all(sleep.id().to_string().as_bytes()).expect("moved");
+            }
+            let refused = node.shim.create(&container.request()).await;
+            let living = sleep.try_wait().expect("a child").is_none();
+            sleep.kill().expect("killed");
+            sleep.wait().expect("ended");
+            assert!(living, "{below:?}, {says}: the stranger was killed");
+            let error = refused.expect_err("refused");
+            assert!(error.message().contains(says), "{error}");
+            assert!(stranger.exists() && own.exists());
+            stranger.remove().await.expect("removed");
+        }
+    }
+    node.run(&good).await;
+    assert_eq!(node.shim.wait(&good.id, "").await.expect("ended").code, 4, "an empty one is as good as none");
 }
 
 #[tokio::test]

@@ -163,7 +163,25 @@ impl Cgroup {
         Ok(text.lines().filter_map(|line| line.trim().parse().ok()).collect())
     }
 
-    /// SIGKILL to all in it.
+    /// A directory of it, or below it, in which there are processes.
+    pub fn occupied(&self) -> Result<Option<PathBuf>, CgroupError> {
+        for dir in self.existing() {
+            let occupied = match self.version {
+                Version::V1 => occupied_below(&dir)?,
+                // Counts what is below, too.
+                Version::V2 => {
+                    let events = read_or_empty(&dir.join("cgroup.events"))?;
+                    (super::stats::field(&events, "populated") > 0).then_some(dir)
+                }
+            };
+            if occupied.is_some() {
+                return Ok(occupied);
+            }
+        }
+        Ok(None)
+    }
+
+    /// SIGKILL to all in it; in v2 also to all below it.
     pub fn kill(&self) -> Result<(), CgroupError> {
         let at_once = self.existing().map(|dir| dir.join("cgroup.kill")).find(|path| path.exists());
         if let Some(path) = at_once {
@@ -351,6 +369,23 @@ fn enable(dir: &Path, wanted: &BTreeSet<Controller>) -> Result<(), CgroupError> 
     if new.is_empty() { Ok(()) } else { write(&path, &new.join(" ")) }
 }
 
+/// v1: the first of these directories in which there are processes.
+fn occupied_below(dir: &Path) -> Result<Option<PathBuf>, CgroupError> {
+    if !read_or_empty(&dir.join("cgroup.procs"))?.trim().is_empty() {
+        return Ok(Some(dir.into()));
+    }
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(|source| CgroupError::Read { path: dir.into(), source })?,
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if let Some(occupied) = occupied_below(&entry.path())? {
+            return Ok(Some(occupied));
+        }
+    }
+    Ok(None)
+}
+
 /// v1: a cpuset without cpus and mems takes no process, and a new one has none.
 fn inherit_cpuset(mount: &Path, below: &Path) -> Result<(), CgroupError> {
     let mut dir = mount.to_path_buf();
@@ -425,10 +460,29 @@ mod tests {
     }
 
     #[test]
+    fn who_is_in_a_cgroup_or_below_it_is_seen_in_both_versions() {
+        let dir = tempfile::tempdir().expect("directory");
+        let group = v2(dir.path());
+        let leaf = dir.path().join("leaf");
+        fs::create_dir_all(leaf.join("inner")).expect("directories");
+        fs::write(leaf.join("cgroup.events"), "populated 0\nfrozen 0\n").expect("events");
+        assert_eq!(group.occupied().expect("looked"), None);
+        fs::write(leaf.join("cgroup.events"), "populated 1\nfrozen 0\n").expect("events");
+        assert_eq!(group.occupied().expect("looked"), Some(leaf.clone()));
+
+        let group = Cgroup { version: Version::V1, ..group };
+        fs::write(leaf.join("cgroup.procs"), "").expect("processes");
+        assert_eq!(group.occupied().expect("looked"), None);
+        fs::write(leaf.join("inner/cgroup.procs"), "0\n").expect("processes");
+        assert_eq!(group.occupied().expect("looked"), Some(leaf.join("inner")));
+    }
+
+    #[test]
     fn a_cgroup_that_is_not_there_has_nothing_in_it() {
         let dir = tempfile::tempdir().expect("directory");
         let group = v2(dir.path());
         assert!(!group.exists());
+        assert_eq!(group.occupied().expect("looked"), None);
         assert_eq!(group.pids().expect("pids"), Vec::<i32>::new());
         assert_eq!(group.oom_kills().expect("kills"), 0);
         assert_eq!(group.stats().expect("stats"), Stats::default());
