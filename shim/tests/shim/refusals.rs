@@ -27,7 +27,7 @@ fn fifo(path: &Path) {
 }
 
 #[tokio::test]
-async fn a_module_that_is_a_fifo_and_a_hosts_file_without_end_hold_nobody_up() {
+async fn a_program_that_is_a_fifo_and_a_hosts_file_without_end_hold_nobody_up() {
     let node = Node::start().await;
     let mut container = node.container(&guests::trap());
     let module = container.dir.join("module.fifo");
@@ -35,6 +35,11 @@ async fn a_module_that_is_a_fifo_and_a_hosts_file_without_end_hold_nobody_up() {
     container.annotation("samara.dev/module", Some(&module.display().to_string()));
     let message = refused(&node, &container).await;
     assert!(message.contains("not a regular file"), "{message}");
+
+    let mut container = Container::with_root(node.home(), &[("/fifo", b"")]).args(&["/fifo"]);
+    let mount = json!({"destination": "/fifo", "type": "bind", "source": module, "options": ["bind"]});
+    container.config["mounts"] = json!([mount]);
+    assert_eq!(refused(&node, &container).await, r#"exec: "/fifo": permission denied"#);
 
     let mut container = node.container(&guests::say(1, "done\n", 4));
     let hosts = json!({"destination": "/etc/hosts", "type": "bind", "source": "/dev/zero", "options": ["bind", "ro"]});

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
 use super::Mounted;
 
@@ -32,12 +32,12 @@ impl Rooted<'_> {
 
 /// Opens a regular file below `root`, which is `/` to all links on the way. An empty path is `root` itself.
 pub(crate) fn open_in(root: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
-    // Not blocking: a fifo in an image must not hold up the front.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = if path.as_os_str().is_empty() {
+    // Not blocking: a fifo in an image, or mounted into it, must not hold up the front.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file: File = if path.as_os_str().is_empty() {
         // A mounted file: there is nothing to resolve, and an O_PATH file is opened anew through /proc.
         let number = std::os::fd::AsRawFd::as_raw_fd(&root);
-        File::open(format!("/proc/self/fd/{number}"))?
+        rustix::fs::open(format!("/proc/self/fd/{number}"), flags, Mode::empty())?.into()
     } else {
         samara_inside::in_root(root, path, flags)?.into()
     };
@@ -86,18 +86,16 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_in_an_image_does_not_hold_us_up() {
+    fn a_fifo_in_an_image_or_mounted_into_it_does_not_hold_us_up() {
         let dir = tempfile::tempdir().expect("directory");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            dir.path().join("fifo"),
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .expect("fifo");
+        let path = dir.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).expect("fifo");
         let fd = File::open(dir.path()).expect("root");
-        assert!(open_in(fd.as_fd(), Path::new("/fifo")).is_err());
+        let mounted = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect("a mount");
+        for (root, path) in [(fd.as_fd(), "/fifo"), (mounted.as_fd(), "")] {
+            let error = open_in(root, Path::new(path)).expect_err("no program");
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{path}");
+        }
     }
 
     #[test]
