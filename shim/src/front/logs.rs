@@ -1,7 +1,8 @@
 //! Rotation of CRI logs, as the kubelet does it for other runtimes (`pkg/kubelet/logs/container_log_manager.go`): a log
 //! that has reached its size is renamed to `<log>.<time>`, older ones are compressed, the oldest removed.
 //!
-//! Guarantee: no record is lost or torn. The guest writes to the renamed file until it has taken the new one.
+//! Guarantee: no record is lost or torn. The guest writes to the renamed file until it has taken the new one; one that
+//! cannot take it now is offered it until it does.
 
 use std::fs::{self, File};
 use std::io;
@@ -36,8 +37,14 @@ pub(crate) async fn keep_small(tasks: Arc<Tasks>) {
 
 async fn keep_logs_small(process: &Process) {
     for (log, stream) in logs(process) {
+        let again = process.is_astray(stream);
         if let Err(error) = keep_one_small(process, &log, stream).await {
-            tracing::warn!(process = process.name(), log = %log.path.display(), error = super::error::chain(&*error), "rotate");
+            let (process, log, error) = (process.name(), log.path.display(), super::error::chain(&*error));
+            // Once, not every second.
+            match again {
+                false => tracing::warn!(process, %log, error, "rotate"),
+                true => tracing::debug!(process, %log, error, "rotate"),
+            }
         }
     }
 }
@@ -63,6 +70,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn keep_one_small(process: &Process, log: &CriLog, stream: Stream) -> Result<(), Failure> {
     let size = match fs::metadata(&log.path) {
+        Ok(_) if process.is_astray(stream) => return hand_over(process, log, stream).await,
         Ok(about) => about.len(),
         // Somebody removed or moved it: the guest gets a new one.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -88,6 +96,7 @@ async fn keep_one_small(process: &Process, log: &CriLog, stream: Stream) -> Resu
 }
 
 async fn hand_over(process: &Process, log: &CriLog, stream: Stream) -> Result<(), Failure> {
+    process.goes_astray(stream);
     let file = open_log(&log.path)?;
     Ok(process.replace_log(stream, file).await?)
 }

@@ -48,6 +48,8 @@ struct Held {
     log: Option<SharedLog>,
     fifos: Vec<OwnedFd>,
     loggers: Vec<Logger>,
+    /// Streams that may still be written to a file which is not their log any more.
+    astray: Vec<control::Stream>,
 }
 
 /// After a connection is lost: what has closed its files is reaped within this, and who lives is not asked more often.
@@ -126,9 +128,11 @@ impl Process {
         (held.pidfd, held.report) = (Some(pidfd), Some(report));
     }
 
-    /// It was found again by a later front.
+    /// It was found again by a later front. Where it writes to only its front knew.
     pub(crate) fn found(&self, pidfd: OwnedFd) {
-        self.held().pidfd = Some(pidfd);
+        let mut held = self.held();
+        held.pidfd = Some(pidfd);
+        held.astray = vec![control::Stream::Stdout, control::Stream::Stderr, control::Stream::Both];
     }
 
     /// Fifos that must not be closed before they are read, and programs that read.
@@ -151,13 +155,29 @@ impl Process {
         self.held().log = Some(log);
     }
 
+    /// Whether the stream may be written to another file than its log.
+    pub(crate) fn is_astray(&self, stream: control::Stream) -> bool {
+        self.held().astray.contains(&stream)
+    }
+
+    /// The file under the log's name is not, or will not be, the one that the stream is written to.
+    pub(crate) fn goes_astray(&self, stream: control::Stream) {
+        let mut held = self.held();
+        if !held.astray.contains(&stream) {
+            held.astray.push(stream);
+        }
+    }
+
     /// Writes to another file from now on.
     pub(crate) async fn replace_log(&self, stream: control::Stream, file: File) -> Result<(), TaskError> {
         let log = self.held().log.clone();
         match log {
             Some(log) => *log.lock().unwrap_or_else(PoisonError::into_inner) = file,
+            // The front writes it, and opens it anew when it takes the terminal over.
+            None if self.record.terminal => {}
             None => drop(self.command(Command::Output { stream }, &[file.as_fd()]).await?),
         }
+        self.held().astray.retain(|other| *other != stream);
         Ok(())
     }
 

@@ -62,6 +62,17 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     Ok(length)
 }
 
+/// Whether file descriptors come beside what [`receive`] would give now; takes neither. Not an error: nothing is there yet.
+pub(crate) fn brings_files(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<bool> {
+    // Without room for them the kernel says that there are some.
+    let mut control = RecvAncillaryBuffer::default();
+    match recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::PEEK) {
+        Ok(seen) => Ok(seen.flags.contains(ReturnFlags::CTRUNC)),
+        Err(rustix::io::Errno::AGAIN) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +91,21 @@ mod tests {
             let flags = rustix::io::fcntl_getfd(fd).unwrap();
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
         }
+    }
+
+    #[test]
+    fn descriptors_are_seen_before_they_are_taken() {
+        let (left, right) = UnixStream::pair().unwrap();
+        right.set_nonblocking(true).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let (mut bytes, mut fds) = ([0; 8], Vec::new());
+        assert!(!brings_files(right.as_fd(), &mut bytes).unwrap(), "nothing was sent");
+        send(left.as_fd(), b"none", &[]).unwrap();
+        assert!(!brings_files(right.as_fd(), &mut bytes).unwrap());
+        send(left.as_fd(), b"one", &[null.as_fd()]).unwrap();
+        assert!(brings_files(right.as_fd(), &mut bytes).unwrap());
+        assert_eq!(receive(right.as_fd(), &mut bytes, &mut fds).unwrap(), 7);
+        assert_eq!((&bytes[..7], fds.len()), (b"noneone".as_slice(), 1), "all is still there");
     }
 
     #[test]

@@ -48,6 +48,24 @@ pub(crate) fn sleeper() -> Vec<u8> {
     ))
 }
 
+/// Opens its root until it can open nothing more, says `full` and sleeps for ever. Needs a root.
+pub(crate) fn opener() -> Vec<u8> {
+    let open = r#"(import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (memory"#;
+    let text = module(
+        r#"(data (i32.const 2048) "full\n")
+  (data (i32.const 2064) ".")
+  (func (export "_start")
+    (loop
+      (br_if 0 (i32.eqz (call $open (i32.const 3) (i32.const 0) (i32.const 2064) (i32.const 1)
+        (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 2080)))))
+    (call $write (i32.const 1) (i32.const 2048) (i32.const 5))
+    (loop (call $sleep (i64.const 3600000000000)) (br 0)))"#,
+    );
+    wasm(&text.replacen("(memory", open, 1))
+}
+
 /// Says `ready` and computes for ever.
 pub(crate) fn spinner() -> Vec<u8> {
     wasm(&module(

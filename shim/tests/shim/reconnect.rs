@@ -1,9 +1,12 @@
 //! A front whose connection to a container was lost makes another.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::net::UnixListener;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use samara_shim::container::control;
 use samara_shim_client::Status;
 
@@ -36,11 +39,98 @@ async fn a_log_is_rotated_after_the_connection_was_lost() {
     let dir = container.log.path.parent().expect("directory");
     until("rotated, and the guest has the new file", || {
         let files = fs::read_dir(dir).expect("logs").count();
-        let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("lives");
-        let has_new = open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == container.log.path));
-        (files > 1 && has_new).then_some(())
+        (files > 1 && has_open(pid, &container.log.path)).then_some(())
     })
     .await;
+}
+
+/// Whether the process has the file open that is at the path now.
+fn has_open(pid: u32, path: &Path) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("lives");
+    open.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|file| file == path))
+}
+
+#[tokio::test]
+async fn a_log_that_could_not_be_handed_over_is_offered_again() {
+    let node = Node::start().await;
+    let mut container = node.container(&guests::sleeper());
+    container.log.max_size = Some(1_000_000);
+    let pid = node.run(&container).await;
+    until("it writes", || (!container.records().is_empty()).then_some(())).await;
+    let [socket, aside] = ["control.sock", "aside"].map(|name| container.dir.join(name));
+    let other = control::connect(&container.dir).await.expect("control socket");
+    fs::rename(&socket, &aside).expect("out of reach");
+    drop(other);
+    fs::remove_file(&container.log.path).expect("removed");
+    until("the hand-over has failed", || node.log().contains("rotate").then_some(())).await;
+    assert!(container.log.path.exists() && !has_open(pid, &container.log.path));
+    fs::rename(&aside, &socket).expect("in reach");
+    until("the guest has the new file", || has_open(pid, &container.log.path).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_log_that_one_front_could_not_hand_over_is_handed_over_by_the_next() {
+    let mut node = Node::start().await;
+    let mut container = node.container(&guests::sleeper());
+    container.log.max_size = Some(1_000_000);
+    let pid = node.run(&container).await;
+    until("it writes", || (!container.records().is_empty()).then_some(())).await;
+    crate::node::kill(node.front_pid());
+    // As it is when the front ends between the two.
+    fs::rename(&container.log.path, container.log.path.with_extension("rotated")).expect("renamed");
+    fs::write(&container.log.path, "").expect("made");
+    node.restart().await;
+    until("the guest has the new file", || has_open(pid, &container.log.path).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_took_all_descriptors_is_connected_to_its_log_rotated_and_stopped() {
+    let node = Node::start().await;
+    let mut container = Container::with_root(node.home(), &[("/app", &guests::opener())]).args(&["/app"]);
+    container.config["process"]["rlimits"] = serde_json::json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64}]);
+    container.log.max_size = Some(1_000_000);
+    let pid = node.run(&container).await;
+    until("full", || (container.records() == ["stdout F full"]).then_some(())).await;
+    take_the_fronts_place(&container).await;
+    fs::remove_file(&container.log.path).expect("removed");
+    until("the guest has the new file", || has_open(pid, &container.log.path).then_some(())).await;
+    node.shim.kill(&container.id, "", 15, false).await.expect("asked to stop");
+    assert_eq!(node.shim.wait(&container.id, "").await.expect("ended").code, 143);
+}
+
+/// Ticks of the processor that the control thread of a container has used.
+fn ticks_of_control_thread(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("lives").flatten().map(|thread| thread.path());
+    let is_control =
+        |thread: &std::path::PathBuf| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name == "control\n");
+    let thread = threads.into_iter().find(is_control).expect("a control thread");
+    let stat = fs::read_to_string(thread.join("stat")).expect("stat");
+    // User and system time, the 14th and 15th field; the second ends with the last parenthesis.
+    let fields = stat.rsplit_once(") ").expect("a name").1.split(' ').skip(11).take(2);
+    fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+}
+
+#[tokio::test]
+async fn a_front_that_cannot_be_let_in_costs_nothing_and_is_let_in_when_it_can() {
+    let node = Node::start().await;
+    let mut container = node.container(&guests::sleeper());
+    container.config["process"]["rlimits"] = serde_json::json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 64}]);
+    let pid = node.run(&container).await;
+    until("it runs", || (!container.records().is_empty()).then_some(())).await;
+    let limit = |current| {
+        let limit = Rlimit { current: Some(current), maximum: Some(64) };
+        prlimit(Pid::from_raw(pid.cast_signed()), Resource::Nofile, limit).expect("limited");
+    };
+    // All numbers below it are in use.
+    limit(3);
+    let mut front = UnixStream::connect(container.dir.join("control.sock")).expect("connected");
+    let used = ticks_of_control_thread(pid);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let used = ticks_of_control_thread(pid) - used;
+    assert!(used < 10, "{used} ticks in half a second");
+    limit(64);
+    front.set_read_timeout(Some(SOON)).expect("patience");
+    front.read_exact(&mut [0; 4]).expect("a greeting");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod frame;
 pub mod fuzzing;
 mod hearing;
 pub(crate) mod serve;
+mod spare;
 
 pub use client::{Connected, Control, ControlError, connect, listen};
 

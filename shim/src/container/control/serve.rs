@@ -10,12 +10,16 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use samara_runtime::{StopAction, StopHandle};
 
+use super::spare::Spare;
 use super::{Command, Event, Hello, MOST_LISTENING, Message, Request, State, Stream, VERSION, frame};
 use crate::container::kernel;
 use crate::zygote::wire;
 
 /// What the thread needs is little; the kernel gives pages as they are touched.
 const STACK: usize = 256 << 10;
+
+/// How long a front waits that cannot be let in, until the next try.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Descriptor numbers of the guest's streams; `None` for one without a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,7 +46,7 @@ struct Inner {
     state: State,
     listening: Vec<SocketAddr>,
     /// The connected front, to write to.
-    front: Option<UnixStream>,
+    front: Option<Arc<UnixStream>>,
     /// The guest is over: its streams' numbers mean nothing any more.
     over: bool,
 }
@@ -98,12 +102,20 @@ impl Life {
     /// Serves one front after the other, the newest one only.
     fn run(&self, listener: &UnixListener) {
         let mut front: Option<Connection> = None;
+        let mut spare = Spare::default();
         loop {
+            spare.fill(listener);
             match wait(listener, front.as_ref()) {
-                Ok(Woken::Listener) => front = self.accept(listener).or(front),
+                Ok(Woken::Listener) => match self.accept(listener, &mut spare) {
+                    Ok(connection) => front = Some(connection),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // Its descriptor is the next one's.
+                    Err(_) if front.take().is_some() => self.lock().front = None,
+                    Err(_) => std::thread::sleep(PAUSE),
+                },
                 Ok(Woken::Front) => {
                     if let Some(connection) = &mut front
-                        && let Err(error) = self.hear(connection)
+                        && let Err(error) = self.hear(connection, &mut spare)
                     {
                         self.refuse(&error);
                         self.lock().front = None;
@@ -116,12 +128,19 @@ impl Life {
         }
     }
 
-    fn accept(&self, listener: &UnixListener) -> Option<Connection> {
-        let (stream, _) = listener.accept().ok()?;
-        stream.set_nonblocking(true).ok()?;
-        let writer = stream.try_clone().ok()?;
+    fn accept(&self, listener: &UnixListener, spare: &mut Spare) -> io::Result<Connection> {
+        let accepted = match listener.accept() {
+            Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                spare.lend();
+                listener.accept()
+            }
+            accepted => accepted,
+        };
+        let (stream, _) = accepted?;
+        stream.set_nonblocking(true)?;
+        let stream = Arc::new(stream);
         let mut inner = self.lock();
-        inner.front = Some(writer);
+        inner.front = Some(Arc::clone(&stream));
         let hello = Hello {
             version: VERSION,
             state: inner.state,
@@ -130,11 +149,11 @@ impl Life {
         };
         let master: Vec<_> = self.master.iter().map(OwnedFd::as_fd).collect();
         inner.tell_with(&hello, &master);
-        Some(Connection { stream, received: Vec::new(), files: Vec::new() })
+        Ok(Connection { stream, received: Vec::new(), files: Vec::new() })
     }
 
-    fn hear(&self, connection: &mut Connection) -> io::Result<()> {
-        connection.receive()?;
+    fn hear(&self, connection: &mut Connection, spare: &mut Spare) -> io::Result<()> {
+        connection.receive(spare)?;
         while let Some(Request { id, command }) = frame::decode(&mut connection.received)? {
             let outcome = self.obey(command, &mut connection.files);
             let mut inner = self.lock();
@@ -237,16 +256,19 @@ impl Inner {
 }
 
 struct Connection {
-    stream: UnixStream,
+    stream: Arc<UnixStream>,
     received: Vec<u8>,
     /// Came beside what was received, newest first.
     files: Vec<OwnedFd>,
 }
 
 impl Connection {
-    fn receive(&mut self) -> io::Result<()> {
+    fn receive(&mut self, spare: &mut Spare) -> io::Result<()> {
         let mut bytes = [0; 4096];
         let mut files = Vec::new();
+        if wire::brings_files(self.stream.as_fd(), &mut bytes)? {
+            spare.lend();
+        }
         match wire::receive(self.stream.as_fd(), &mut bytes, &mut files) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => {
@@ -274,7 +296,7 @@ fn wait(listener: &UnixListener, front: Option<&Connection>) -> io::Result<Woken
     loop {
         let mut fds = vec![PollFd::new(listener, PollFlags::IN)];
         if let Some(front) = front {
-            fds.push(PollFd::new(&front.stream, PollFlags::IN));
+            fds.push(PollFd::new(&*front.stream, PollFlags::IN));
         }
         match poll(&mut fds, None) {
             Err(rustix::io::Errno::INTR) => {}
