@@ -63,7 +63,8 @@ impl Puller {
         &self.store
     }
 
-    /// Pulls an image. The credentials are tried in turn while the registry refuses them; with none it is asked without.
+    /// Pulls an image. The credentials are tried in turn until the registry gives it for one; with none it is asked without. What is
+    /// wrong with the image itself, or with the way to the registry, no other credential can mend.
     ///
     /// Always asks the registry what the name stands for now (`imagePullPolicy: Always`); content that is there is not fetched again.
     /// May be dropped at any point.
@@ -89,17 +90,15 @@ impl Puller {
             let image = self.pull_with(reference, &Credential::Anonymous, progress).await.map_err(failed)?;
             return Ok(Pulled { image, credential: None });
         }
-        let mut refused = None;
+        let mut refused = Vec::new();
         for (place, credential) in credentials.iter().enumerate() {
             match self.pull_with(reference, credential, progress).await {
-                Err(cause) if cause.is_refused_credential() => {
-                    refused = Some(cause);
-                }
+                Err(cause) if cause.may_depend_on_credential() => refused.push(cause),
                 Ok(image) => return Ok(Pulled { image, credential: Some(place) }),
                 Err(cause) => return Err(failed(cause)),
             }
         }
-        Err(failed(refused.unwrap_or(PullCause::Vanished)))
+        Err(failed(PullCause::of_credentials(refused)))
     }
 
     async fn pull_with(
@@ -145,15 +144,14 @@ impl Puller {
             }
         }
         self.store.put_blob_as(&resolved.manifest_bytes, &resolved.manifest)?;
-        let mut image = Err(PullCause::Vanished);
+        let [name, ..] = references else { return Err(PullCause::Vanished) };
+        // Before a name stands for it: what cannot be loaded must not take the place of what can. Collecting is held off, so only
+        // someone who removes files by hand can get between.
+        let image = self.store.load(name, &resolved.manifest)?.ok_or(PullCause::Vanished)?;
         for reference in references {
             self.store.publish(reference, &resolved.target, &resolved.manifest)?;
-            if image.is_err() {
-                // Collecting is held off, so only someone who removes files by hand can get between.
-                image = self.store.load(reference, &resolved.manifest)?.ok_or(PullCause::Vanished);
-            }
         }
-        image
+        Ok(image)
     }
 
     async fn layer(&self, source: &Source<'_>, layer: &PlannedLayer, progress: &dyn Progress) -> Result<(), PullCause> {

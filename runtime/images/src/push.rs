@@ -64,7 +64,7 @@ impl Pusher {
             failure: RegistryFailure::Configuration(error.to_string()),
             mirrors: Vec::new(),
         };
-        // A token service gives tokens for repositories: this one need not exist.
+        // A session is of a repository: nothing is asked of this one.
         let reference = Reference::parse(&format!("{registry}/samara/login")).map_err(|error| failed(&error))?;
         self.sessions.open(&reference, credential, Purpose::LogIn)?.greet().await
     }

@@ -1,5 +1,6 @@
 //! Why an image could not be pulled, in words fit for a pod's status, and when to try again.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -64,6 +65,9 @@ pub enum PullCause {
     /// This machine's disk.
     #[error("{}", with_causes(.0))]
     Store(StoreError),
+    /// Each of several credentials was refused, and not in the same words.
+    #[error("{}", in_turn(.0))]
+    Credentials(Vec<PullCause>),
     /// Somebody removed the content right after it was fetched.
     #[error("its content vanished from the store")]
     Vanished,
@@ -80,6 +84,15 @@ pub enum Retry {
     Never,
 }
 
+impl Retry {
+    fn not_before(self) -> Option<Duration> {
+        match self {
+            Self::Later(time) => time,
+            Self::Now | Self::Never => None,
+        }
+    }
+}
+
 impl PullError {
     pub(super) fn new(reference: &Reference, cause: PullCause) -> Self {
         Self { reference: reference.clone(), cause }
@@ -87,10 +100,16 @@ impl PullError {
 
     /// When it makes sense to try again.
     pub fn retry(&self) -> Retry {
-        match &self.cause {
-            PullCause::Registry(error) => after(&error.failure),
-            PullCause::Refused(_) => Retry::Never,
-            PullCause::Layer { error, .. } => match error {
+        self.cause.retry()
+    }
+}
+
+impl PullCause {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Registry(error) => after(&error.failure),
+            Self::Refused(_) => Retry::Never,
+            Self::Layer { error, .. } => match error {
                 UnpackError::Write { .. } => Retry::Later(None),
                 UnpackError::Cancelled => Retry::Now,
                 UnpackError::Archive(_)
@@ -101,15 +120,25 @@ impl PullError {
                 | UnpackError::HeaderTooLong
                 | UnpackError::DiffId { .. } => Retry::Never,
             },
-            PullCause::Size { .. } | PullCause::Digest { .. } | PullCause::Layout(_) | PullCause::Store(_) => {
-                Retry::Later(None)
+            Self::Size { .. } | Self::Digest { .. } | Self::Layout(_) | Self::Store(_) => Retry::Later(None),
+            // Not before the last of them may be shown again.
+            Self::Credentials(causes) => {
+                Retry::Later(causes.iter().filter_map(|cause| cause.retry().not_before()).max())
             }
-            PullCause::Vanished => Retry::Now,
+            Self::Vanished => Retry::Now,
         }
     }
-}
 
-impl PullCause {
+    /// What came of several credentials, each cause once.
+    pub(super) fn of_credentials(mut causes: Vec<Self>) -> Self {
+        let mut said = HashSet::new();
+        causes.retain(|cause| said.insert(cause.to_string()));
+        match causes.len() {
+            0 | 1 => causes.pop().unwrap_or(Self::Vanished),
+            _ => Self::Credentials(causes),
+        }
+    }
+
     pub(super) fn layer(digest: &Digest, error: LayerError) -> Self {
         match error {
             LayerError::Store(error) => error.into(),
@@ -118,8 +147,8 @@ impl PullCause {
     }
 
     /// Whether another credential might do better.
-    pub(super) fn is_refused_credential(&self) -> bool {
-        matches!(self, Self::Registry(error) if error.failure.is_refusal())
+    pub(super) fn may_depend_on_credential(&self) -> bool {
+        matches!(self, Self::Registry(error) if error.failure.may_depend_on_credential())
     }
 }
 
@@ -158,6 +187,11 @@ impl fmt::Display for PullError {
 
 /// The causes are in the message already, which has to stand alone in a pod's status.
 impl Error for PullError {}
+
+fn in_turn(causes: &[PullCause]) -> String {
+    let causes: Vec<String> = causes.iter().map(PullCause::to_string).collect();
+    causes.join("; with another credential: ")
+}
 
 fn with_causes(error: &dyn Error) -> String {
     match error.source() {

@@ -32,8 +32,11 @@ impl Puller {
             LayerKind::Tar | LayerKind::Other => within("layer", blob.size, self.config.largest_layer)?,
         }
         let _claim = self.store.claim_blob(&blob.digest).await;
-        if self.store.has_blob(&blob.digest) {
-            return Ok(());
+        if let Some((start, actual)) = self.store.blob_start(&blob.digest, WasmKind::HEADER)? {
+            // It came as something else: the same rules hold for it as for what is fetched.
+            check(&start)?;
+            let (digest, expected) = (blob.digest.clone(), blob.size);
+            return if actual == expected { Ok(()) } else { Err(PullCause::Size { digest, expected, actual }) };
         }
         let session = match source {
             Source::Registry(session) => session,

@@ -30,7 +30,7 @@ async fn read_bounded(mut response: Response, longest: u64) -> Result<Bytes, Reg
         return Err(too_long());
     }
     let mut body = BytesMut::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| RegistryFailure::from_request(&error))? {
+    while let Some(piece) = response.chunk().await.map_err(RegistryFailure::from_request)? {
         if (body.len() + piece.len()) as u64 > longest {
             return Err(too_long());
         }

@@ -13,6 +13,8 @@ pub(super) enum Challenge {
         realm: String,
         /// What the registry is called there.
         service: Option<String>,
+        /// Rights that the request would need, separated by spaces.
+        scope: Option<String>,
     },
 }
 
@@ -24,7 +26,8 @@ impl Challenge {
             match scheme.as_str() {
                 "bearer" => {
                     if let Some(realm) = parameters.remove("realm") {
-                        return Some(Self::Bearer { realm, service: parameters.remove("service") });
+                        let (service, scope) = (parameters.remove("service"), parameters.remove("scope"));
+                        return Some(Self::Bearer { realm, service, scope });
                     }
                 }
                 "basic" => basic = Some(Self::Basic),
@@ -88,7 +91,12 @@ mod tests {
     use super::*;
 
     fn bearer(realm: &str, service: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned) })
+        Some(Challenge::Bearer { realm: realm.to_owned(), service: service.map(str::to_owned), scope: None })
+    }
+
+    fn scoped(realm: &str, service: &str, scope: &str) -> Option<Challenge> {
+        let [realm, service, scope] = [realm, service, scope].map(str::to_owned);
+        Some(Challenge::Bearer { realm, service: Some(service), scope: Some(scope) })
     }
 
     #[test]
@@ -98,7 +106,7 @@ mod tests {
                 &[
                     r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull,push""#,
                 ],
-                bearer("https://auth.docker.io/token", Some("registry.docker.io")),
+                scoped("https://auth.docker.io/token", "registry.docker.io", "repository:a:pull,push"),
             ),
             (&[r#"bearer realm = "x" , service=y"#], bearer("x", Some("y"))),
             (&[r#"Basic realm="a, b=c""#], Some(Challenge::Basic)),

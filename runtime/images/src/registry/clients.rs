@@ -40,21 +40,42 @@ struct Trust {
 impl Clients {
     /// A client for an endpoint. It follows no redirects: what may go along is decided by who asks.
     pub(super) fn for_endpoint(&self, config: &RegistryConfig, endpoint: &Endpoint) -> Result<Client, RegistryFailure> {
-        let tls = match endpoint.base.scheme() {
-            "https" => Some(Trust::of(&endpoint.tls)?),
+        self.for_tokens(config, endpoint, &endpoint.base)
+    }
+
+    /// A client for the service that gives tokens for an endpoint: trusts and shows the same, and speaks TLS where that is written.
+    pub(super) fn for_tokens(
+        &self,
+        config: &RegistryConfig,
+        endpoint: &Endpoint,
+        url: &Url,
+    ) -> Result<Client, RegistryFailure> {
+        self.get(config, endpoint, url, Trust::of)
+    }
+
+    /// A client for wherever an endpoint sends us: trusts the same, as containerd has it, and shows nothing.
+    pub(super) fn for_elsewhere(
+        &self,
+        config: &RegistryConfig,
+        endpoint: &Endpoint,
+        url: &Url,
+    ) -> Result<Client, RegistryFailure> {
+        self.get(config, endpoint, url, |tls| Ok(Trust { identity: None, ..Trust::of(tls)? }))
+    }
+
+    fn get(
+        &self,
+        config: &RegistryConfig,
+        endpoint: &Endpoint,
+        url: &Url,
+        trust: impl FnOnce(&Tls) -> Result<Trust, RegistryFailure>,
+    ) -> Result<Client, RegistryFailure> {
+        let tls = match url.scheme() {
+            "https" => Some(trust(&endpoint.tls)?),
             _ => None,
         };
         let connect_timeout = endpoint.connect_timeout.unwrap_or(config.connect_timeout);
-        self.get(config, Way { tls, local: is_local(&endpoint.base), connect_timeout })
-    }
-
-    /// A client for wherever a registry sends us: trusts as the system does, and shows nothing.
-    pub(super) fn for_elsewhere(&self, config: &RegistryConfig, url: &Url) -> Result<Client, RegistryFailure> {
-        let tls = (url.scheme() == "https").then(Trust::default);
-        self.get(config, Way { tls, local: is_local(url), connect_timeout: config.connect_timeout })
-    }
-
-    fn get(&self, config: &RegistryConfig, way: Way) -> Result<Client, RegistryFailure> {
+        let way = Way { tls, local: is_local(url), connect_timeout };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&way) {
             return Ok(client.clone());
@@ -68,7 +89,7 @@ impl Clients {
 impl Trust {
     fn of(tls: &Tls) -> Result<Self, RegistryFailure> {
         let authorities = tls.authorities.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-        let identity = match tls.identities.first() {
+        let identity = match &tls.identity {
             None => None,
             Some((certificate, key)) => {
                 let mut pem = read(certificate)?;

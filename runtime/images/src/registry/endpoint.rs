@@ -32,8 +32,8 @@ pub(super) struct Endpoint {
 pub(super) struct Tls {
     /// Files of authorities, in PEM.
     pub(super) authorities: Vec<PathBuf>,
-    /// Files with a certificate and its key, in PEM; one file may hold both.
-    pub(super) identities: Vec<(PathBuf, Option<PathBuf>)>,
+    /// Files with our certificate and its key, in PEM; one file may hold both.
+    pub(super) identity: Option<(PathBuf, Option<PathBuf>)>,
     /// Trust whatever certificate is shown.
     pub(super) skip_verify: bool,
 }
@@ -83,6 +83,12 @@ impl Endpoint {
         }
     }
 
+    /// What the repository is called there: a mirror may have a path of its own before it, behind that of the API.
+    pub(super) fn repository(&self, reference: &Reference) -> String {
+        let own = self.base.path().split_once("/v2/").map_or("", |(_, own)| own);
+        format!("{own}{}", reference.repository())
+    }
+
     /// `<base><repository>/<rest>`.
     pub(super) fn url(&self, reference: &Reference, rest: &str) -> Result<Url, RegistryFailure> {
         let path = format!("{}/{rest}", reference.repository());
@@ -118,6 +124,21 @@ mod tests {
         let url = endpoint.url(&Reference::parse("nginx").unwrap(), "blobs/x").unwrap();
         assert_eq!(url.as_str(), "http://localhost:5000/v2/library/nginx/blobs/x?ns=docker.io");
         assert!(!endpoint.is_origin());
+    }
+
+    #[test]
+    fn a_mirrors_own_path_is_a_part_of_the_repositorys_name() {
+        let reference = Reference::parse("nginx").unwrap();
+        let mut endpoint = Endpoint::of_registry(&RegistryConfig::default(), "m.test").unwrap();
+        for (path, repository) in [
+            ("/v2/", "library/nginx"),
+            ("/v2/proxy/hub/", "proxy/hub/library/nginx"),
+            ("/some/path/v2/", "library/nginx"),
+            ("/api/docker/", "library/nginx"),
+        ] {
+            endpoint.base.set_path(path);
+            assert_eq!(endpoint.repository(&reference), repository, "{path}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use reqwest::Url;
 use thiserror::Error;
 
 /// A registry did not give what was asked for. Says which registry, and why.
@@ -78,8 +79,14 @@ pub enum RegistryFailure {
 
 impl RegistryFailure {
     /// An error of a request, or in the middle of a body.
-    pub(super) fn from_request(error: &reqwest::Error) -> Self {
-        let text = shorten(&chain(error));
+    pub(super) fn from_request(mut error: reqwest::Error) -> Self {
+        // Storage services' addresses are signed: who has one may read what is private.
+        let url = error.url_mut().map(|url| public(url));
+        let error = error.without_url();
+        let text = shorten(&match url {
+            Some(url) => format!("{}: {url}", chain(&error)),
+            None => chain(&error),
+        });
         if error.is_connect() {
             Self::Unreachable(text)
         } else if error.is_timeout() {
@@ -101,19 +108,20 @@ impl RegistryFailure {
         matches!(self, Self::Unreachable(_) | Self::Timeout(_) | Self::Configuration(_))
     }
 
-    /// Whether someone else's credential might do better. Registries hide from strangers what is private behind 404.
-    pub(crate) fn is_refusal(&self) -> bool {
+    /// Whether another credential might do better: whatever a registry or its token service answers may depend on who asks. Limits are
+    /// of one user, what is private is hidden behind 404, a token that ended is a bad request (400) in OAuth 2.
+    pub(crate) fn may_depend_on_credential(&self) -> bool {
         match self {
-            Self::Unauthorized(_) | Self::Denied(_) | Self::NotFound(_) => true,
-            Self::TokenService { failure, .. } => failure.is_refusal(),
-            Self::Unreachable(_)
-            | Self::Timeout(_)
-            | Self::BrokeOff(_)
+            Self::Unauthorized(_)
+            | Self::Denied(_)
+            | Self::NotFound(_)
             | Self::RateLimited { .. }
             | Self::Server { .. }
-            | Self::Unexpected(_)
-            | Self::Digest(_)
-            | Self::Configuration(_) => false,
+            | Self::Unexpected(_) => true,
+            Self::TokenService { failure, .. } => failure.may_depend_on_credential(),
+            Self::Unreachable(_) | Self::Timeout(_) | Self::BrokeOff(_) | Self::Digest(_) | Self::Configuration(_) => {
+                false
+            }
         }
     }
 }
@@ -156,6 +164,16 @@ impl fmt::Display for Later {
     }
 }
 
+/// An address without its query and without a user's name and password.
+pub(super) fn public(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // Refused only by addresses that have no place for them.
+    let _none = url.set_username("").and_then(|()| url.set_password(None));
+    url.into()
+}
+
 /// A registry's text goes into events: one line, no control characters, not long.
 fn shorten(text: &str) -> String {
     const LONGEST: usize = 300;
@@ -191,5 +209,16 @@ mod tests {
         assert_eq!(Detail::new("a\n\tb\u{7}c").to_string(), ": a b c");
         assert_eq!(Detail::new(" ").to_string(), "");
         assert!(Detail::new("ö".repeat(10_000)).to_string().chars().count() < 320);
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_is_secret_in_it() {
+        for (url, shown) in [
+            ("https://s3.test/b/blob?X-Amz-Signature=secret#x", "https://s3.test/b/blob"),
+            ("http://user:secret@r.test:5000/v2/", "http://r.test:5000/v2/"),
+            ("data:text", "data:text"),
+        ] {
+            assert_eq!(public(&Url::parse(url).unwrap()), shown);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Mirrors and settings per registry, in the directories and files which containerd reads: `<dir>/<registry>/hosts.toml`.
 //!
 //! Looked for in this order: `<host>_<port>_`, `<host>:<port>`, `_default`. The first directory that exists counts.
-//! Without a `hosts.toml` in it, docker's certificates count: `*.crt` are authorities, `*.cert` and `*.key` what we show.
+//! Without a `hosts.toml` in it, or with an empty one, docker's certificates count: `*.crt` are authorities, `*.cert` and `*.key` what we
+//! show. Of such pairs there may be one: other than containerd, which lets the registry choose, we have one to show.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,12 +54,15 @@ pub(super) fn endpoints(config: &RegistryConfig, registry: &str) -> Result<Vec<E
     let file = directory.join("hosts.toml");
     let wrong = |error: &dyn std::fmt::Display| RegistryFailure::Configuration(format!("{}: {error}", file.display()));
     match read(&file) {
-        Ok(text) => parse(&text, registry, &directory, origin, config).map_err(|error| wrong(&error)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            origin.tls = dockers(&directory).map_err(|error| wrong(&error))?;
+        Ok(text) if !text.is_empty() => {
+            parse(&text, registry, &directory, origin, config).map_err(|error| wrong(&error))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(wrong(&error)),
+        Ok(_) | Err(_) => {
+            let wrong = |error| RegistryFailure::Configuration(format!("{}: {error}", directory.display()));
+            origin.tls = dockers(&directory).map_err(wrong)?;
             Ok(vec![origin])
         }
-        Err(error) => Err(wrong(&error)),
     }
 }
 
@@ -179,11 +183,12 @@ impl Host {
         base.set_query(None);
         let capabilities = match &self.capabilities {
             None => Capabilities::ALL,
+            Some(names) if names.is_empty() => Capabilities::ALL,
             Some(names) => {
-                let has = |name: &str| names.iter().any(|other| other == name);
-                if let Some(unknown) =
-                    names.iter().find(|name| !matches!(name.as_str(), "pull" | "resolve" | "push" | "referrers"))
-                {
+                let has = |name: &str| names.iter().any(|other| other.eq_ignore_ascii_case(name));
+                let known = ["pull", "resolve", "push", "referrers"];
+                let is_known = |name: &String| known.iter().any(|known| name.eq_ignore_ascii_case(known));
+                if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
                     return Err(wrong(format!("unknown capability `{unknown}`")));
                 }
                 Capabilities { pull: has("pull"), resolve: has("resolve"), push: has("push") }
@@ -198,7 +203,7 @@ impl Host {
         let file = |name: String| directory.join(name);
         let tls = Tls {
             authorities: self.ca.map(OneOrMore::into_vec).unwrap_or_default().into_iter().map(file).collect(),
-            identities: identities(self.client, directory).map_err(wrong)?,
+            identity: identity(self.client, directory).map_err(wrong)?,
             skip_verify: self.skip_verify,
         };
         let mut headers = HeaderMap::new();
@@ -215,12 +220,14 @@ impl Host {
     }
 }
 
-/// A file with both; several such files; or pairs of certificate and key.
-fn identities(client: Option<ClientFiles>, directory: &Path) -> Result<Vec<(PathBuf, Option<PathBuf>)>, String> {
+const ONE_IDENTITY: &str = "several client certificates: only one can be shown";
+
+/// A file with both; a list of such files, or of pairs of certificate and key. Of all of them, one.
+fn identity(client: Option<ClientFiles>, directory: &Path) -> Result<Option<(PathBuf, Option<PathBuf>)>, String> {
     let file = |name: String| directory.join(name);
     let entries = match client {
-        None => return Ok(Vec::new()),
-        Some(ClientFiles::One(one)) => return Ok(vec![(file(one), None)]),
+        None => return Ok(None),
+        Some(ClientFiles::One(one)) => return Ok(Some((file(one), None))),
         Some(ClientFiles::More(entries)) => entries,
     };
     let pair = |entry: OneOrMore| match entry {
@@ -230,7 +237,11 @@ fn identities(client: Option<ClientFiles>, directory: &Path) -> Result<Vec<(Path
             Err(_) => Err("client must be files, or pairs of certificate and key".to_owned()),
         },
     };
-    entries.into_iter().map(pair).collect()
+    let mut entries = entries.into_iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+    match entries.len() {
+        0 | 1 => Ok(entries.pop()),
+        _ => Err(ONE_IDENTITY.to_owned()),
+    }
 }
 
 /// Docker's own way: certificates beside each other, by their endings.
@@ -242,8 +253,11 @@ fn dockers(directory: &Path) -> io::Result<Tls> {
         match path.extension().and_then(|ending| ending.to_str()) {
             Some("crt") => tls.authorities.push(path),
             Some("cert") => {
-                let key = path.with_extension("key");
-                tls.identities.push((path, Some(key)));
+                // Without a file of its own the key is beside the certificate.
+                let key = Some(path.with_extension("key")).filter(|key| key.exists());
+                if tls.identity.replace((path, key)).is_some() {
+                    return Err(io::Error::other(ONE_IDENTITY));
+                }
             }
             _ => {}
         }
@@ -303,7 +317,7 @@ mod tests {
             skip_verify = true
             [host."https://m.test"]
               ca = ["/abs/one.pem", "two.pem"]
-              client = [["a.cert", "a.key"], ["both.pem", ""]]
+              client = [["a.cert", "a.key"]]
               dial_timeout = "1.5s"
               [host."https://m.test".header]
                 x-one = "1"
@@ -312,15 +326,62 @@ mod tests {
         let endpoints = parsed(text).unwrap();
         let directory = Path::new("/etc/hosts.d/docker.io");
         assert_eq!(endpoints[0].tls.authorities, [PathBuf::from("/abs/one.pem"), directory.join("two.pem")]);
-        let identities =
-            [(directory.join("a.cert"), Some(directory.join("a.key"))), (directory.join("both.pem"), None)];
-        assert_eq!(endpoints[0].tls.identities, identities);
+        let pair = (directory.join("a.cert"), Some(directory.join("a.key")));
+        assert_eq!(endpoints[0].tls.identity, Some(pair));
         assert_eq!(endpoints[0].connect_timeout, Some(Duration::from_millis(1500)));
         let values: Vec<_> = endpoints[0].headers.get_all("x-two").iter().collect();
         assert_eq!(values, ["2", "3"]);
         assert_eq!(endpoints[1].base.as_str(), "https://registry-1.docker.io/v2/");
         assert_eq!(endpoints[1].tls.authorities, [directory.join("own.pem")]);
         assert!(endpoints[1].tls.skip_verify && endpoints[1].is_origin());
+    }
+
+    #[test]
+    fn one_certificate_is_shown_however_it_is_written() {
+        let file = |name: &str| Path::new("/etc/hosts.d/docker.io").join(name);
+        for (client, expected) in [
+            ("'both.pem'", Some((file("both.pem"), None))),
+            ("['both.pem']", Some((file("both.pem"), None))),
+            ("[['both.pem', '']]", Some((file("both.pem"), None))),
+            ("['/abs/both.pem']", Some((file("/abs/both.pem"), None))),
+            ("[['a.cert', 'a.key']]", Some((file("a.cert"), Some(file("a.key"))))),
+            ("[]", None),
+        ] {
+            let endpoints = parsed(&format!("client = {client}")).unwrap();
+            assert_eq!(endpoints[0].tls.identity, expected, "{client}");
+        }
+    }
+
+    #[test]
+    fn capabilities_are_read_as_containerd_reads_them() {
+        let all = Capabilities::ALL;
+        let pull = Capabilities { pull: true, resolve: false, push: false };
+        for (names, expected) in
+            [("[]", all), ("['Pull']", pull), ("['PULL', 'referrers']", pull), ("['push', 'Resolve', 'pull']", all)]
+        {
+            let endpoints = parsed(&format!("capabilities = {names}")).unwrap();
+            assert_eq!(endpoints[0].capabilities, expected, "{names}");
+        }
+    }
+
+    #[test]
+    fn dockers_files_count_where_no_hosts_toml_says_anything() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("r.test");
+        fs::create_dir(&directory).unwrap();
+        let config = RegistryConfig { hosts_dir: Some(root.path().to_owned()), ..RegistryConfig::default() };
+        let write = |name: &str| fs::write(directory.join(name), "").unwrap();
+        let tls = || endpoints(&config, "r.test").map(|mut endpoints| endpoints.remove(0).tls);
+        let with = |identity| Ok(Tls { authorities: vec![directory.join("a.crt")], identity, skip_verify: false });
+        write("a.crt");
+        write("b.cert");
+        assert_eq!(tls(), with(Some((directory.join("b.cert"), None))));
+        write("b.key");
+        write("hosts.toml");
+        assert_eq!(tls(), with(Some((directory.join("b.cert"), Some(directory.join("b.key"))))));
+        write("c.cert");
+        let refused = tls().unwrap_err().to_string();
+        assert!(refused.contains("r.test: several client certificates"), "{refused}");
     }
 
     #[test]
@@ -356,6 +417,7 @@ mod tests {
             ("[host.\"https://m.test\"]\ndial_timeout = \"soon\"", "soon"),
             ("[host.\"https://m.test\"]\nclient = [[\"a\", \"b\", \"c\"]]", "pairs"),
             ("[host.\"https://m.test\".header]\nx-a = \"1\\n2\"", "x-a"),
+            ("client = [['a.cert', 'a.key'], 'both.pem']", "several client certificates"),
             ("][", "TOML"),
         ] {
             let error = parsed(text).unwrap_err().to_string();

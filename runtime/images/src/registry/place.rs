@@ -79,7 +79,7 @@ impl Place {
             let at_home = self.endpoint.is_same_place(&url);
             let client = match at_home {
                 true => self.client.clone(),
-                false => shared.clients.for_elsewhere(&shared.config, &url)?,
+                false => shared.clients.for_elsewhere(&shared.config, &self.endpoint, &url)?,
             };
             let request = || {
                 let mut request = client.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
@@ -110,17 +110,18 @@ impl Place {
     pub(super) fn with_own(
         &self,
         url: &Url,
-        mut request: RequestBuilder,
+        request: RequestBuilder,
         authorization: Option<&HeaderValue>,
     ) -> RequestBuilder {
         if !self.endpoint.is_same_place(url) {
             return request;
         }
-        request = request.headers(self.endpoint.headers.clone());
-        match authorization {
-            Some(authorization) => request.header(AUTHORIZATION, authorization),
-            None => request,
+        // In place of what the configuration has there, if it is what the registry asked for.
+        let mut headers = self.endpoint.headers.clone();
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
         }
+        request.headers(headers)
     }
 }
 
@@ -128,7 +129,7 @@ impl Place {
 pub(super) async fn in_time(config: &RegistryConfig, request: RequestBuilder) -> Result<Response, RegistryFailure> {
     let longest = config.connect_timeout.saturating_add(config.read_timeout);
     match timeout(longest, request.send()).await {
-        Ok(answer) => answer.map_err(|error| RegistryFailure::from_request(&error)),
+        Ok(answer) => answer.map_err(RegistryFailure::from_request),
         Err(_) => Err(no_answer(longest)),
     }
 }

@@ -29,10 +29,12 @@ pub(crate) enum Purpose {
 }
 
 impl Purpose {
-    pub(super) fn actions(self) -> &'static str {
+    /// Rights to a repository. `None`: to be known is all.
+    pub(super) fn actions(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Pull => "pull",
-            Self::Push | Self::LogIn => "pull,push",
+            Self::Pull => Some(&["pull"]),
+            Self::Push => Some(&["pull", "push"]),
+            Self::LogIn => None,
         }
     }
 }
@@ -121,10 +123,11 @@ impl Session {
         RegistryError { registry: self.reference.registry().to_owned(), failure, mirrors: Vec::new() }
     }
 
-    /// Does not ask there again in this session. Whether there is anyone else to ask.
+    /// Does not ask there again in this session. Whether there is anyone else to ask: those before it were, and gave nothing.
     pub(crate) fn avoid(&self, from: Giver) -> bool {
         self.places[from.0].avoided.store(true, Ordering::Relaxed);
-        self.places.iter().any(|it| it.place.endpoint.capabilities.pull && !it.avoided.load(Ordering::Relaxed))
+        let mut after = self.places.iter().skip(from.0 + 1);
+        after.any(|it| it.place.endpoint.capabilities.pull && !it.avoided.load(Ordering::Relaxed))
     }
 
     /// Whether the registry itself takes the credential, without asking for anything that is in it.
@@ -263,7 +266,7 @@ impl Session {
             Answer::Challenged(response, challenge) => (response, challenge),
         };
         tokens.forget(&key);
-        let Some(obtained) = tokens.obtain(&self.shared.config, place, key.clone(), challenge).await? else {
+        let Some(obtained) = tokens.obtain(&self.shared, place, key.clone(), challenge).await? else {
             return Ok(response);
         };
         match place.send(&self.shared, ask, Some(&obtained)).await? {
@@ -281,7 +284,7 @@ impl Session {
             true => self.credential.clone(),
             false => Credential::Anonymous,
         };
-        let (base, repository) = (place.endpoint.base.clone(), self.reference.repository().to_owned());
+        let (base, repository) = (place.endpoint.base.clone(), place.endpoint.repository(&self.reference));
         Key { base, repository, purpose: self.purpose, credential }
     }
 
@@ -317,7 +320,7 @@ fn pieces(response: Response, longest: Duration) -> BoxStream<'static, Result<By
     stream::try_unfold(response, move |mut response| async move {
         match timeout(longest, response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece.map(|piece| (piece, response))),
-            Ok(Err(error)) => Err(RegistryFailure::from_request(&error)),
+            Ok(Err(error)) => Err(RegistryFailure::from_request(error)),
             Err(_) => Err(no_answer(longest)),
         }
     })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use super::challenge::Challenge;
 use super::endpoint::Endpoint;
 use super::place::{Place, in_time};
-use super::session::Purpose;
-use super::{Credential, RegistryConfig, RegistryFailure, answer};
+use super::session::{Purpose, Shared};
+use super::{Credential, RegistryFailure, answer, error};
 
 const CLIENT_ID: &str = "samara";
 const LONGEST_TOKEN: u64 = 1 << 20;
@@ -26,6 +26,8 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// A token that ends while its request is on the way helps nobody.
 const MARGIN: Duration = Duration::from_secs(10);
 const MOST_KEPT: usize = 1024;
+/// Nor does a registry need more rights for one request.
+const MOST_SCOPES: usize = 4;
 
 /// What was shown with success, by whom and for what.
 #[derive(Default)]
@@ -70,7 +72,7 @@ impl Tokens {
     /// Meets a challenge. `None`: there is nothing to meet it with.
     pub(super) async fn obtain(
         &self,
-        config: &RegistryConfig,
+        shared: &Shared,
         place: &Place,
         key: Key,
         challenge: Challenge,
@@ -82,19 +84,24 @@ impl Tokens {
             (Challenge::Basic, Credential::Basic { username, password }) => {
                 (Some(basic(username, password)), LONGEST_LIFE)
             }
-            (Challenge::Bearer { realm, service }, credential) => {
-                let scope = format!("repository:{}:{}", key.repository, key.purpose.actions());
+            (Challenge::Bearer { realm, service, scope }, credential) => {
+                let (config, endpoint) = (&shared.config, &place.endpoint);
+                let scopes = scopes(&key.repository, key.purpose, scope.as_deref());
                 let fetched = async {
-                    let url = realm_url(&realm, &place.endpoint)?;
-                    let request = request(&place.client, url, service.as_deref(), &scope, credential);
+                    let url = realm_url(&realm, endpoint)?;
+                    let client = shared.clients.for_tokens(config, endpoint, &url)?;
+                    let own = if endpoint.is_same_place(&url) { endpoint.headers.clone() } else { HeaderMap::new() };
+                    let request = request(&client, url, own, service.as_deref(), &scopes, credential);
                     let response = in_time(config, request).await?;
                     if response.status() != StatusCode::OK {
                         return Err(answer::failure(response).await);
                     }
                     read_token(&answer::read(response, LONGEST_TOKEN, config).await?)
                 };
-                let failed =
-                    |failure| RegistryFailure::TokenService { realm: realm.clone(), failure: Box::new(failure) };
+                let failed = |failure| {
+                    let realm = Url::parse(&realm).map_or_else(|_| realm.clone(), |url| error::public(&url));
+                    RegistryFailure::TokenService { realm, failure: Box::new(failure) }
+                };
                 let token = fetched.await.map_err(failed)?;
                 (bearer(&token.token), token.life)
             }
@@ -116,6 +123,24 @@ fn realm_url(realm: &str, endpoint: &Endpoint) -> Result<Url, RegistryFailure> {
     }
 }
 
+/// The rights that are asked for: to our repository, and to those that the registry names beside it, since a mirror may keep it under
+/// another name. No more is done with them than what this is for. A registry gains nothing by naming what is not its own: the
+/// credential is one that it could ask to be shown itself.
+fn scopes(repository: &str, purpose: Purpose, named: Option<&str>) -> Vec<String> {
+    let Some(actions) = purpose.actions() else { return Vec::new() };
+    let mut scopes = vec![format!("repository:{repository}:{}", actions.join(","))];
+    for scope in named.unwrap_or_default().split(' ') {
+        let parts = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':'));
+        let Some((name, asked)) = parts.filter(|(name, _)| !name.is_empty() && *name != repository) else { continue };
+        let asked: Vec<&str> = asked.split(',').filter(|action| actions.contains(action)).collect();
+        let scope = format!("repository:{name}:{}", asked.join(","));
+        if !asked.is_empty() && scopes.len() < MOST_SCOPES && !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    scopes
+}
+
 struct Token {
     token: String,
     life: Duration,
@@ -126,28 +151,32 @@ struct Token {
 fn request(
     client: &Client,
     mut url: Url,
+    mut headers: HeaderMap,
     service: Option<&str>,
-    scope: &str,
+    scopes: &[String],
     credential: &Credential,
 ) -> RequestBuilder {
     if let Credential::Identity(token) = credential {
-        let form = form_urlencoded::Serializer::new(String::new())
-            .append_pair("grant_type", "refresh_token")
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "refresh_token")
             .append_pair("client_id", CLIENT_ID)
-            .append_pair("service", service.unwrap_or_default())
-            .append_pair("scope", scope)
-            .append_pair("refresh_token", token)
-            .finish();
-        return client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
+            .append_pair("service", service.unwrap_or_default());
+        if !scopes.is_empty() {
+            form.append_pair("scope", &scopes.join(" "));
+        }
+        let form = form.append_pair("refresh_token", token).finish();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        return client.post(url).headers(headers).body(form);
     }
-    if let Some(service) = service {
-        url.query_pairs_mut().append_pair("service", service);
+    let asked = service.map(|service| ("service", service));
+    let asked = asked.into_iter().chain(scopes.iter().map(|scope| ("scope", scope.as_str())));
+    for (name, value) in asked {
+        url.query_pairs_mut().append_pair(name, value);
     }
-    url.query_pairs_mut().append_pair("scope", scope);
-    match credential {
-        Credential::Basic { username, password } => client.get(url).header(AUTHORIZATION, basic(username, password)),
-        Credential::Anonymous | Credential::Bearer(_) | Credential::Identity(_) => client.get(url),
+    if let Credential::Basic { username, password } = credential {
+        headers.insert(AUTHORIZATION, basic(username, password));
     }
+    client.get(url).headers(headers)
 }
 
 fn read_token(body: &[u8]) -> Result<Token, RegistryFailure> {
@@ -206,6 +235,29 @@ mod tests {
         }
         for text in ["", "{}", r#"{"token":7}"#, r#"{"token":""}"#] {
             assert!(read_token(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rights_are_asked_for_what_is_wanted_wherever_the_registry_keeps_it() {
+        let many = "repository:a:pull repository:b:pull repository:c:pull repository:d:pull";
+        let own = "repository:team/app:pull";
+        for (purpose, named, expected) in [
+            (Purpose::Pull, None, vec![own]),
+            (Purpose::Pull, Some(own), vec![own]),
+            (Purpose::Pull, Some("repository:cache/team/app:pull"), vec![own, "repository:cache/team/app:pull"]),
+            (Purpose::Pull, Some("repository:r.test:5000/app:pull"), vec![own, "repository:r.test:5000/app:pull"]),
+            // No more than to pull, of repositories alone, and not without end.
+            (Purpose::Pull, Some("repository:team/app:pull,push"), vec![own]),
+            (Purpose::Pull, Some("repository:other:delete,push,pull"), vec![own, "repository:other:pull"]),
+            (Purpose::Pull, Some("repository:other:push registry:catalog:*"), vec![own]),
+            (Purpose::Pull, Some("repository repository: repository:: repository::pull x "), vec![own]),
+            (Purpose::Pull, Some(many), vec![own, "repository:a:pull", "repository:b:pull", "repository:c:pull"]),
+            (Purpose::Push, Some(own), vec!["repository:team/app:pull,push"]),
+            (Purpose::Push, Some("repository:x:pull"), vec!["repository:team/app:pull,push", "repository:x:pull"]),
+            (Purpose::LogIn, Some(own), vec![]),
+        ] {
+            assert_eq!(scopes("team/app", purpose, named), expected, "{purpose:?} {named:?}");
         }
     }
 

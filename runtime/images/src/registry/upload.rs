@@ -87,7 +87,7 @@ impl Session {
     ) -> Result<(), RegistryFailure> {
         let (taken, mut progress) = watch::channel(0);
         let bytes = bytes.inspect_ok(move |piece| taken.send_modify(|sum| *sum += piece.len() as u64));
-        let elsewhere = self.shared.clients.for_elsewhere(&self.shared.config, &url)?;
+        let elsewhere = self.shared.clients.for_elsewhere(&self.shared.config, &place.endpoint, &url)?;
         let client = if place.endpoint.is_same_place(&url) { &place.client } else { &elsewhere };
         let authorization = self.shared.tokens.known(&self.key(place));
         let request = place
@@ -109,7 +109,7 @@ impl Session {
             no_answer(TO_STORE)
         };
         tokio::select! {
-            answer = request.send() => created(answer.map_err(|error| RegistryFailure::from_request(&error))?).await,
+            answer = request.send() => created(answer.map_err(RegistryFailure::from_request)?).await,
             failure = stalled => Err(failure),
         }
     }

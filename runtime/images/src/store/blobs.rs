@@ -1,7 +1,7 @@
 //! Blobs: written by a thread of their own, hashed on the way, and only named when they are what their name says.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -25,6 +25,19 @@ impl ImageStore {
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         self.blob_path(digest).is_file()
+    }
+
+    /// The first bytes of a blob and its length; `None` if there is none.
+    pub(crate) fn blob_start(&self, digest: &Digest, longest: usize) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+        let path = self.blob_path(digest);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.at(Operation::Open, &path)?,
+        };
+        let length = file.metadata().at(Operation::Read, &path)?.len();
+        let mut start = Vec::new();
+        file.take(longest as u64).read_to_end(&mut start).at(Operation::Read, &path)?;
+        Ok(Some((start, length)))
     }
 
     /// A document whole; `None` if there is none.

@@ -1,16 +1,17 @@
 //! Registries that ask who is there: by themselves, and by a token service.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
-use samara_images::{Artifact, Credential, PullCause, PullError, Pusher, RegistryFailure, Retry};
+use samara_images::{Artifact, Credential, PullCause, PullError, Pusher, RegistryConfig, RegistryFailure, Retry};
 use serde_json::json;
 
 use crate::registry::{PASSWORD, Registry, USER};
-use crate::script::{Reply, Request, Script};
+use crate::script::{Documents, Reply, Request, Script};
 use crate::{MODULE, Node};
 
 fn right() -> Credential {
@@ -138,16 +139,116 @@ async fn a_token_service_cannot_send_what_it_is_shown_elsewhere() {
     assert_eq!(service.asked().len(), 2);
 }
 
+#[tokio::test]
+async fn to_log_in_no_rights_are_asked_for() {
+    crate::install_tls();
+    let service = TokenService::start().await;
+    let registry = Registry::with_tokens(&service.realm(), &service.jwks);
+    let pusher = Pusher::new(registry.config());
+    pusher.log_in(registry.address(), &right()).await.unwrap();
+    pusher.log_in(registry.address(), &Credential::Identity(IDENTITY.to_owned())).await.unwrap();
+    let error = pusher.log_in(registry.address(), &wrong()).await.unwrap_err();
+    assert!(error.to_string().contains("401"), "{error}");
+    let asked = service.script.asked();
+    assert_eq!(asked.len(), 3);
+    for request in asked {
+        let body = String::from_utf8_lossy(&request.body);
+        assert!(!request.target.contains("scope") && !body.contains("scope"), "{request:?}");
+    }
+}
+
+/// Answers to a user whose name is a status with that, and to `USER` with the image.
+async fn by_user() -> Script {
+    let served = Documents::of(MODULE);
+    Script::start(move |request| {
+        let Some(shown) = request.header("authorization").and_then(|header| header.strip_prefix("Basic ")) else {
+            return Reply::status(401, "").header("WWW-Authenticate", "Basic realm=\"test\"");
+        };
+        let shown = String::from_utf8(STANDARD.decode(shown).unwrap()).unwrap();
+        match shown.split(':').next().unwrap().parse() {
+            Ok(status @ 429) => Reply::status(status, "").header("Retry-After", "3600"),
+            Ok(status) => Reply::status(status, ""),
+            Err(_) => served.answer(request),
+        }
+    })
+    .await
+}
+
+fn user(status: u16) -> Credential {
+    Credential::Basic { username: status.to_string(), password: PASSWORD.into() }
+}
+
+#[tokio::test]
+async fn whatever_is_answered_to_one_credential_the_next_is_tried() {
+    let script = by_user().await;
+    for status in [400, 401, 403, 404, 429, 500, 503] {
+        let pulled = Node::new().puller.pull_telling(&script.image(), &[user(status), right()], &()).await;
+        assert_eq!(pulled.unwrap().credential, Some(1), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_to_each_credential_is_told_once() {
+    let script = by_user().await;
+    for (statuses, told, retry) in [
+        (&[401, 404, 401][..], &["(401)", "(404)"][..], Retry::Later(None)),
+        (&[429, 401], &["(429)", "(401)"], Retry::Later(Some(Duration::from_secs(3600)))),
+        (&[403, 403], &["(403)"], Retry::Later(None)),
+    ] {
+        let credentials: Vec<Credential> = statuses.iter().copied().map(user).collect();
+        let error = Node::new().puller.pull(&script.image(), &credentials, &()).await.unwrap_err();
+        assert_eq!(error.retry(), retry, "{error}");
+        let text = error.cause.to_string();
+        let said: Vec<&str> = text.split("; with another credential: ").collect();
+        assert_eq!(said.len(), told.len(), "{text}");
+        assert!(said.iter().zip(told).all(|(said, told)| said.contains(told)), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_token_that_ended_lets_the_next_credential_have_its_turn() {
+    let served = Documents::of(MODULE);
+    let script = Script::start(move |request| match request.path() {
+        "/token" if request.body.ends_with(b"refresh_token=ended") => {
+            Reply::status(400, r#"{"error":"invalid_grant"}"#)
+        }
+        "/token" => Reply::ok(r#"{"access_token":"fresh"}"#),
+        _ if request.header("authorization") == Some("Bearer fresh") => served.answer(request),
+        _ => {
+            let realm = format!("Bearer realm=\"http://{}/token\"", request.header("host").unwrap());
+            Reply::status(401, "").header("WWW-Authenticate", realm)
+        }
+    });
+    let script = script.await;
+    let tokens = ["ended", "good"].map(|token| Credential::Identity(token.to_owned()));
+    let pulled = Node::new().puller.pull_telling(&script.image(), &tokens, &()).await.unwrap();
+    assert_eq!(pulled.credential, Some(1));
+    let error = Node::new().puller.pull(&script.image(), &tokens[..1], &()).await.unwrap_err();
+    assert!(error.to_string().contains("invalid_grant"), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_without_tls_may_have_a_token_service_with_it() {
+    let service = Registry::with_tls();
+    // It gives no tokens, and says so: it was reached, and trusted.
+    let realm = format!("https://{}/token", service.address());
+    let challenge = format!("Bearer realm=\"{realm}\"");
+    let script = Script::start(move |_| Reply::status(401, "").header("WWW-Authenticate", challenge.clone())).await;
+    let config = RegistryConfig { authorities: service.config().authorities, ..RegistryConfig::default() };
+    let error = Node::trusting(config).puller.pull(&script.image(), &[right()], &()).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("its token service {realm} not found (404)")), "{error}");
+}
+
 const IDENTITY: &str = "identity-of-samara";
 
 /// Gives ES256 tokens to who knows the password, and to others those to pull from `public/`, or for nothing.
-struct TokenService {
-    script: Script,
-    jwks: String,
+pub(crate) struct TokenService {
+    pub(crate) script: Script,
+    pub(crate) jwks: String,
 }
 
 impl TokenService {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
@@ -161,7 +262,7 @@ impl TokenService {
         Self { script, jwks: jwks.to_string() }
     }
 
-    fn realm(&self) -> String {
+    pub(crate) fn realm(&self) -> String {
         format!("http://{}/token", self.script.address())
     }
 }

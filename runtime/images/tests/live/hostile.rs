@@ -1,7 +1,7 @@
 //! Registries that fail, lie or never end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use samara_images::{Content, Digest, PullCause, PullError, PullerConfig, Refusal, RegistryFailure, Retry};
@@ -290,4 +290,40 @@ async fn a_registry_that_never_ends_its_answer_is_cut_off() {
         let error = pulled.await.expect("it ends by itself").unwrap_err();
         assert_ne!(error.to_string(), "", "{endless}");
     }
+}
+
+#[tokio::test]
+async fn an_image_that_is_refused_leaves_the_one_that_had_its_name() {
+    let good = Documents::of(MODULE);
+    // What they call their module is here already: as the other's configuration, and with another length.
+    let no_wasm = Documents::of(&good.config);
+    let longer = Documents::claiming(MODULE, MODULE.len() + 1, &Digest::of(MODULE));
+    let refused = |error: &PullError| error.cause.to_string();
+    for (bad, expected) in [(no_wasm, "JSON"), (longer, "has 8 bytes, and its manifest says 9")] {
+        let moved = Arc::new(AtomicBool::new(false));
+        let (good, now) = (good.clone(), Arc::clone(&moved));
+        let script =
+            Script::start(move |request| if now.load(Ordering::Relaxed) { &bad } else { &good }.answer(request));
+        let script = script.await;
+        let node = Node::new();
+        let image = node.puller.pull(&script.image(), &[], &()).await.unwrap();
+        moved.store(true, Ordering::Relaxed);
+        let error = node.puller.pull(&script.image(), &[], &()).await.unwrap_err();
+        assert!(refused(&error).contains(expected), "{error}");
+        assert_eq!(node.store().get(&script.image()).unwrap(), Some(image));
+    }
+}
+
+#[tokio::test]
+async fn what_signs_an_address_is_in_no_message() {
+    let served = Documents::of(MODULE);
+    let storage = "http://127.0.0.1:1/bucket/blob?X-Amz-Signature=secret";
+    let script = Script::start(move |request| match served.wants_layer(request) {
+        true => Reply::status(307, "").header("Location", storage),
+        false => served.answer(request),
+    });
+    let script = script.await;
+    let node = Node::with(PullerConfig { resumes: 0, ..PullerConfig::default() });
+    let error = node.puller.pull(&script.image(), &[], &()).await.unwrap_err().to_string();
+    assert!(error.contains("http://127.0.0.1:1/bucket/blob") && !error.contains("secret"), "{error}");
 }

@@ -5,11 +5,15 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use samara_images::{Artifact, Content, Credential, Digest, Pusher, Reference, RegistryConfig};
+use samara_images::{
+    Artifact, Content, Credential, Digest, PullCause, PullerConfig, Pusher, Reference, Refusal, RegistryConfig, Retry,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::credentials::TokenService;
 use crate::registry::{PASSWORD, Registry, USER};
+use crate::script::{Documents, Reply, Script};
 use crate::{MODULE, Node, module};
 
 /// `/etc/containerd/certs.d` of a test.
@@ -192,5 +196,95 @@ async fn settings_that_cannot_be_used_are_named_with_their_file() {
         let hosts = Hosts::new("registry.test", text);
         let error = hosts.node().puller.pull(&image("registry.test/app:v1"), &[], &()).await.unwrap_err().to_string();
         assert!(error.contains("cannot be used as configured") && error.contains(named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_registrys_content_is_not_hidden_by_a_mirror_that_has_none() {
+    let mut precompiled = b"\x7fELF\x02\x01\x01\xc8".to_vec();
+    precompiled.resize(5000, 0);
+    let (lacks, served) = (Registry::start(), Documents::of(&precompiled));
+    let origin = Script::start(move |request| served.answer(request)).await;
+    let hosts = Hosts::new(origin.address(), &format!("[host.'http://{}']\n", lacks.address()));
+    let error = hosts.node().puller.pull(&origin.image(), &[], &()).await.unwrap_err();
+    assert!(matches!(error.cause, PullCause::Refused(Refusal::Precompiled("wasmtime"))), "{error}");
+    assert_eq!(error.retry(), Retry::Never);
+}
+
+#[tokio::test]
+async fn a_mirror_with_a_path_asks_for_tokens_to_what_the_path_leads_to() {
+    let service = TokenService::start().await;
+    let mirror = Registry::with_tokens(&service.realm(), &service.jwks);
+    mirror.push("public/hub/app:v1", MODULE, &right()).await;
+    let before = service.script.asked().len();
+    let place = format!("[host.'http://{}/v2/public/hub']\noverride_path = true\n", mirror.address());
+    let hosts = Hosts::new("registry.test", &format!("server = '{}'\n{place}", NOWHERE[0]));
+    hosts.node().puller.pull(&image("registry.test/app:v1"), &[right()], &()).await.unwrap();
+    let asked = &service.script.asked()[before..];
+    let [request] = asked else { panic!("{asked:?}") };
+    assert!(request.target.contains("scope=repository%3Apublic%2Fhub%2Fapp%3Apull"), "{request:?}");
+    assert_eq!((request.target.matches("scope=").count(), request.header("authorization")), (1, None));
+}
+
+/// A mirror that keeps `app` as `cache/app`, and its token service, here or elsewhere, for whom the tokens are as it says.
+async fn renaming_mirror(realm: Option<String>, gives: &'static str) -> Script {
+    let served = Documents::of(MODULE);
+    Script::start(move |request| match (request.path(), request.header("authorization")) {
+        ("/token", _) => token(request.target.as_str(), gives),
+        (_, Some(shown)) if shown == format!("Bearer {gives}") => served.answer(request),
+        _ => {
+            let own = format!("http://{}/token", request.header("host").unwrap());
+            let realm = realm.as_ref().unwrap_or(&own);
+            let asks = format!("Bearer realm=\"{realm}\",service=\"m\",scope=\"repository:cache/app:pull\"");
+            Reply::status(401, "").header("WWW-Authenticate", asks)
+        }
+    })
+    .await
+}
+
+fn token(target: &str, gives: &str) -> Reply {
+    match target.contains("scope=repository%3Acache%2Fapp%3Apull") {
+        true => Reply::ok(format!("{{\"token\":\"{gives}\"}}")),
+        false => Reply::ok("{\"token\":\"for-nothing\"}"),
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_gets_the_rights_that_it_names_and_its_header_reaches_its_own_token_service_alone() {
+    let elsewhere = Script::start(|request| token(&request.target, "a-token")).await;
+    for realm in [None, Some(format!("http://{}/token", elsewhere.address()))] {
+        let is_own = realm.is_none();
+        let mirror = renaming_mirror(realm, "a-token").await;
+        let place = format!("[host.'http://{0}']\n[host.'http://{0}'.header]\n", mirror.address());
+        let header = "authorization = 'Basic bTptCg=='\nx-own = '1'\n";
+        let hosts = Hosts::new("registry.test", &format!("server = '{}'\n{place}{header}", NOWHERE[0]));
+        hosts.node().puller.pull(&image("registry.test/app:v1"), &[right()], &()).await.unwrap();
+        let asked = if is_own { mirror.asked() } else { elsewhere.asked() };
+        let asked: Vec<_> = asked.into_iter().filter(|request| request.path() == "/token").collect();
+        let shown = is_own.then_some(("Basic bTptCg==", "1"));
+        let headers: Vec<_> = asked.iter().map(|it| it.header("authorization").zip(it.header("x-own"))).collect();
+        assert_eq!(headers, [shown]);
+        assert!(mirror.asked().iter().all(|request| request.header("x-own") == Some("1")));
+    }
+}
+
+#[tokio::test]
+async fn whom_a_registry_may_be_trusted_by_holds_where_it_sends_us_too() {
+    let storage = Registry::with_tls();
+    let bytes = module(2000);
+    storage.push("app:v1", &bytes, &Credential::Anonymous).await;
+    let served = Documents::of(&bytes);
+    let address = format!("https://{}/v2/app/blobs/{}", storage.address(), Digest::of(&bytes));
+    let origin = Script::start(move |request| match served.wants_layer(request) {
+        true => Reply::status(307, "").header("Location", address.clone()),
+        false => served.answer(request),
+    });
+    let origin = origin.await;
+    let ca = format!("ca = '{}'\n", storage.client_files().join("ca.crt").display());
+    for (setting, is_trusted) in [(ca.as_str(), true), ("skip_verify = true\n", true), ("", false)] {
+        let hosts = Hosts::new(origin.address(), &format!("server = 'http://{}'\n{setting}", origin.address()));
+        let config = PullerConfig { registries: hosts.config(), resumes: 0, ..PullerConfig::default() };
+        let pulled = Node::with(config).puller.pull(&origin.image(), &[], &()).await;
+        assert_eq!(pulled.is_ok(), is_trusted, "{setting}: {pulled:?}");
     }
 }

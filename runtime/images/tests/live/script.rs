@@ -156,7 +156,10 @@ async fn serve(
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.insert(name.to_lowercase(), value.trim().to_owned());
+        // One that comes twice is a list.
+        let value = value.trim();
+        let list = headers.entry(name.to_lowercase()).or_insert_with(String::new);
+        *list = if list.is_empty() { value.to_owned() } else { format!("{list}, {value}") };
     }
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
