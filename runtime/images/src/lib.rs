@@ -14,6 +14,7 @@ mod format;
 pub mod fuzzing;
 mod go_duration;
 mod image;
+mod keyed;
 mod layout;
 mod media_type;
 mod pull;

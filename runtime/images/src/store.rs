@@ -42,12 +42,13 @@ use disk::Disk;
 use error::At as _;
 pub use error::{Operation, StoreError};
 pub(crate) use layers::LayerError;
-use lock::{Keyed, OwnDirectory};
+use lock::OwnDirectory;
 use records::Record;
 
 use crate::digest::Digest;
 use crate::format::{Document, Plan, PlannedContent, WasmKind, plan};
 use crate::image::{Content, Image};
+use crate::keyed::Keyed;
 use crate::reference::Reference;
 
 /// A store of images in one directory. Cheap to clone; several processes may have one open.
@@ -61,8 +62,8 @@ struct Inner {
     root: PathBuf,
     own: OwnDirectory,
     disk: Disk,
-    blobs: Keyed,
-    layers: Keyed,
+    blobs: Keyed<Digest>,
+    layers: Keyed<Digest>,
 }
 
 /// One image of [`ImageStore::list`].

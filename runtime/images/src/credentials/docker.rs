@@ -9,7 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::exec::{Exec, ExecError, LONGEST_TIME};
-use super::keyring::Entry;
+use super::keyring::{Entries, null_is_nothing};
 use super::{Keyring, KeyringError};
 use crate::reference::Reference;
 use crate::registry::Credential;
@@ -51,13 +51,14 @@ pub enum DockerConfigError {
     },
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Wire {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default, rename = "credHelpers")]
-    helpers: BTreeMap<String, String>,
-    #[serde(default, rename = "credsStore")]
+    #[serde(deserialize_with = "null_is_nothing")]
+    auths: Entries,
+    #[serde(rename = "credHelpers", deserialize_with = "null_is_nothing")]
+    helpers: BTreeMap<String, Option<String>>,
+    #[serde(rename = "credsStore", deserialize_with = "null_is_nothing")]
     store: String,
 }
 
@@ -74,9 +75,11 @@ impl DockerConfig {
 
     /// Reads a file's content.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyringError> {
-        let wire: Wire = serde_json::from_slice(bytes)?;
+        let wire: Option<Wire> = serde_json::from_slice(bytes)?;
+        let wire = wire.unwrap_or_default();
         let store = Some(wire.store).filter(|store| !store.is_empty());
-        Ok(Self { keys: Keyring::from_entries(wire.auths)?, helpers: wire.helpers, store })
+        let helpers = wire.helpers.into_iter().filter_map(|(registry, helper)| Some((registry, helper?)));
+        Ok(Self { keys: Keyring::from_entries(wire.auths)?, helpers: helpers.collect(), store })
     }
 
     /// What the helper of the image's registry answers, if there is one.
@@ -105,14 +108,6 @@ impl DockerConfig {
 
 /// `docker-credential-<helper> get`: the server in, JSON out. `None`: it has none for this server.
 async fn ask(helper: &str, server: &str) -> Result<Option<Credential>, ExecError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Answer {
-        #[serde(default)]
-        username: String,
-        #[serde(default)]
-        secret: String,
-    }
     let program = format!("docker-credential-{helper}");
     if helper.contains('/') {
         return Err(ExecError::Run { program, source: io::ErrorKind::InvalidFilename.into() });
@@ -125,14 +120,28 @@ async fn ask(helper: &str, server: &str) -> Result<Option<Credential>, ExecError
         input: server.as_bytes(),
         longest: LONGEST_TIME,
     };
-    let output = match exec.run().await {
+    read(&program, exec.run().await)
+}
+
+/// What a helper's answer means.
+fn read(program: &str, answered: Result<Vec<u8>, ExecError>) -> Result<Option<Credential>, ExecError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase", default)]
+    #[derive(Default)]
+    struct Answer {
+        #[serde(deserialize_with = "null_is_nothing")]
+        username: String,
+        #[serde(deserialize_with = "null_is_nothing")]
+        secret: String,
+    }
+    let output = match answered {
         Ok(output) => output,
-        // The protocol has no other way to say so.
-        Err(ExecError::Failed { complaint, .. }) if complaint.contains("credentials not found") => return Ok(None),
+        // The protocol has no other way to say so. Docker looks at the standard output alone; what is elsewhere may be a warning.
+        Err(ExecError::Failed { output, .. }) if output.contains("credentials not found") => return Ok(None),
         Err(error) => return Err(error),
     };
     let answer: Answer = serde_json::from_slice(&output).map_err(|error| ExecError::Answer {
-        program,
+        program: program.to_owned(),
         problem: format!("{:?} at {}", error.classify(), error.column()),
     })?;
     Ok(match (answer.username.as_str(), answer.secret.is_empty()) {
@@ -176,6 +185,40 @@ mod tests {
         let error = config().helped(&image).await.unwrap_err().to_string();
         assert!(error.starts_with("cannot run docker-credential-pass: "), "{error}");
         assert!(ask("../../bin/sh", "r.test").await.is_err());
+    }
+
+    #[test]
+    fn a_helpers_answer_is_read_as_docker_reads_it() {
+        let failed = |output: &str, complaint: &str| {
+            let (output, complaint) = (output.to_owned(), complaint.to_owned());
+            Err(ExecError::Failed { program: "p".into(), status: "1".into(), complaint, output })
+        };
+        let basic = Credential::Basic { username: "u".into(), password: "s".into() };
+        let none = "credentials not found in native keychain";
+        for (answered, expected) in [
+            (Ok(&br#"{"Username":"u","Secret":"s"}"#[..]), Some(Some(basic))),
+            (Ok(br#"{"Username":"<token>","Secret":"s"}"#), Some(Some(Credential::Identity("s".into())))),
+            (Ok(br#"{"Username":null,"Secret":null}"#), Some(None)),
+            (Ok(b"nonsense"), None),
+            (failed(none, none), Some(None)),
+            (failed(none, "WARNING: the key ring is old"), Some(None)),
+            (failed("", "the keychain is locked"), None),
+        ] {
+            let what = format!("{answered:?}");
+            assert_eq!(read("p", answered.map(<[u8]>::to_vec)).ok(), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_null_is_not_there() {
+        let text = br#"{"auths": null, "credHelpers": {"r.test": null, "h.test": "own"}, "credsStore": null}"#;
+        let config = DockerConfig::parse(text).unwrap();
+        let helper =
+            |image: &str| config.helper(&Reference::parse(image).unwrap()).map(|(helper, _)| helper.to_owned());
+        assert_eq!((helper("r.test/a"), helper("h.test/a")), (None, Some("own".to_owned())));
+        for text in ["null", r#"{"auths": null, "credHelpers": null}"#] {
+            assert_eq!(DockerConfig::parse(text.as_bytes()).unwrap(), DockerConfig::default(), "{text}");
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub enum ExecError {
         status: String,
         /// What it wrote to its standard error, shortened; else its standard output, for which helpers take it.
         complaint: String,
+        /// What it wrote to its standard output, shortened: some helpers say there what they lack. Not in the message.
+        output: String,
     },
     /// Its answer is not of the protocol. Says nothing of the answer, which may hold a secret.
     #[error("{program} gave an answer that is not of its protocol: {problem}")]
@@ -105,15 +107,20 @@ impl Exec<'_> {
             if status.success() {
                 return Ok(output);
             }
-            let said = if complaint.is_empty() { &output } else { &complaint };
-            let said = String::from_utf8_lossy(&said[..said.len().min(LONGEST_COMPLAINT as usize)]);
-            let words: Vec<&str> = said.split(|letter: char| letter.is_control() || letter == ' ').collect();
-            let complaint = words.join(" ").trim().to_owned();
-            Err(ExecError::Failed { program: program.clone(), status: status.to_string(), complaint })
+            let (output, complaint) = (line(&output), line(&complaint));
+            let complaint = if complaint.is_empty() { output.clone() } else { complaint };
+            Err(ExecError::Failed { program: program.clone(), status: status.to_string(), complaint, output })
         };
         let late = |_| ExecError::Time { program: program.clone(), longest: self.longest };
         timeout(self.longest, works).await.map_err(late)?
     }
+}
+
+/// The beginning of a text, in one line.
+fn line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(LONGEST_COMPLAINT as usize)]);
+    let words: Vec<&str> = text.split(|letter: char| letter.is_control() || letter == ' ').collect();
+    words.join(" ").trim().to_owned()
 }
 
 /// Ends with what it began, also if nobody waits any more.
@@ -164,6 +171,9 @@ mod tests {
         let failed = sh("echo 'no\tsuch   thing' >&2; exit 3", longest).await.unwrap_err();
         assert!(failed.to_string().ends_with("(exit status: 3): no such   thing"), "{failed}");
         assert!(sh("printf told; exit 1", longest).await.unwrap_err().to_string().ends_with("told"));
+        let failed = sh("printf 'none here\n'; echo warning >&2; exit 1", longest).await.unwrap_err();
+        let ExecError::Failed { complaint, output, .. } = &failed else { panic!("{failed}") };
+        assert_eq!((complaint.as_str(), output.as_str()), ("warning", "none here"));
         assert!(matches!(sh("head -c 2000000 /dev/zero", longest).await, Err(ExecError::TooLong { .. })));
         assert!(sh("head -c 2000000 /dev/zero >&2; printf ok", longest).await.is_ok());
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::pattern::Pattern;
 use crate::reference::Reference;
@@ -18,7 +18,7 @@ pub struct Keyring(Vec<(Pattern, Credential)>);
 /// A credential that fits an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Match {
-    /// The registry or path that it is for, as written, without the scheme.
+    /// The registry or path that it is for, as written, without the scheme and the version of the API.
     pub pattern: String,
     /// What to show.
     pub credential: Credential,
@@ -40,41 +40,57 @@ pub enum KeyringError {
     },
 }
 
-#[derive(Deserialize)]
+/// As in a file: registries, some without anything.
+pub(super) type Entries = BTreeMap<String, Option<Entry>>;
+
+#[derive(Deserialize, Default)]
 struct ConfigJson {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
+    #[serde(default, deserialize_with = "null_is_nothing")]
+    auths: Entries,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub(super) struct Entry {
+    #[serde(deserialize_with = "null_is_nothing")]
     username: String,
+    #[serde(deserialize_with = "null_is_nothing")]
     password: String,
+    #[serde(deserialize_with = "null_is_nothing")]
     auth: String,
+    #[serde(deserialize_with = "null_is_nothing")]
     identitytoken: String,
+    #[serde(deserialize_with = "null_is_nothing")]
     registrytoken: String,
+}
+
+/// What Go reads: `null` is as good as not written.
+pub(super) fn null_is_nothing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Keyring {
     /// Reads `.dockerconfigjson`.
     pub fn from_config_json(bytes: &[u8]) -> Result<Self, KeyringError> {
-        let config: ConfigJson = serde_json::from_slice(bytes)?;
-        Self::from_entries(config.auths)
+        let config: Option<ConfigJson> = serde_json::from_slice(bytes)?;
+        Self::from_entries(config.unwrap_or_default().auths)
     }
 
     /// Reads the older `.dockercfg`: the same without `auths` around it.
     pub fn from_config(bytes: &[u8]) -> Result<Self, KeyringError> {
-        Self::from_entries(serde_json::from_slice(bytes)?)
+        let entries: Option<Entries> = serde_json::from_slice(bytes)?;
+        Self::from_entries(entries.unwrap_or_default())
     }
 
-    pub(super) fn from_entries(entries: BTreeMap<String, Entry>) -> Result<Self, KeyringError> {
+    pub(super) fn from_entries(entries: Entries) -> Result<Self, KeyringError> {
         let mut keys = Vec::with_capacity(entries.len());
         for (registry, entry) in entries {
             // `docker login` with a credential helper leaves empty entries behind.
-            if entry.is_empty() {
-                continue;
-            }
+            let Some(entry) = entry.filter(|entry| !entry.is_empty()) else { continue };
             let credential =
                 entry.credential().map_err(|problem| KeyringError::Entry { registry: registry.clone(), problem })?;
             keys.push((Pattern::parse(&registry), credential));
@@ -90,6 +106,11 @@ impl Keyring {
     /// One credential for one registry or path.
     pub fn insert(&mut self, registry: &str, credential: Credential) {
         self.0.push((Pattern::parse(registry), credential));
+    }
+
+    /// Whether one of the passwords is this.
+    pub(super) fn has_password(&self, text: &str) -> bool {
+        self.0.iter().any(|(_, it)| matches!(it, Credential::Basic { password, .. } if password == text))
     }
 
     /// What fits the image, the most particular first.
@@ -180,6 +201,39 @@ mod tests {
     }
 
     #[test]
+    fn a_path_of_the_api_is_none_of_a_repository() {
+        for (pattern, image, fits) in [
+            ("https://r.test/v2/team", "r.test/team/app", true),
+            ("https://r.test/v1/team/", "r.test/team", true),
+            ("r.test/v2/team", "r.test/teamwork", false),
+            ("r.test/v2/team", "r.test/other", false),
+            ("r.test/v2/", "r.test/app", true),
+            ("r.test/v2", "r.test/app", true),
+            ("r.test/v20/team", "r.test/team", false),
+            ("https://index.docker.io/v1/", "nginx", true),
+        ] {
+            let ring = keyring(&format!(r#"{{"{pattern}": {{"auth": "dTpw"}}}}"#));
+            assert_eq!(!users(&ring, image).is_empty(), fits, "{pattern} {image}");
+        }
+        let ring = keyring(
+            r#"{"r.test/other": {"auth": "eDp4"}, "r.test/v2/team": {"auth": "dTpw"}, "r.test": {"auth": "YTpi"}}"#,
+        );
+        assert_eq!(users(&ring, "r.test/team/app"), ["u:p", "a:b"]);
+    }
+
+    #[test]
+    fn what_is_null_is_not_there() {
+        let image = "r.test/x";
+        let nothing = Vec::<String>::new();
+        assert_eq!(users(&keyring("null"), image), nothing);
+        assert_eq!(users(&keyring(r#"{"r.test": null}"#), image), nothing);
+        assert_eq!(users(&keyring(r#"{"r.test": {"auth": null, "username": null}}"#), image), nothing);
+        assert_eq!(users(&keyring(r#"{"r.test": {"auth": "dTpw", "identitytoken": null}}"#), image), ["u:p"]);
+        assert_eq!(Keyring::from_config_json(b"null").unwrap(), Keyring::default());
+        assert_eq!(Keyring::from_config(b"null").unwrap(), Keyring::default());
+    }
+
+    #[test]
     fn every_way_to_write_a_credential_is_read() {
         let image = "r.test/x";
         assert_eq!(users(&keyring(r#"{"r.test": {"auth": "dTpwOnE="}}"#), image), ["u:p:q"]);
@@ -194,7 +248,6 @@ mod tests {
     fn a_broken_file_is_told_without_its_secrets() {
         for text in [
             "",
-            "null",
             "{\"auths\": 1}",
             "{\"auths\": {\"r\": {\"auth\": \"!secret!\"}}}",
             "{\"auths\": {\"r\": {\"auth\": \"c2VjcmV0\"}}}",

@@ -20,18 +20,21 @@ pub(super) struct Pattern {
 impl Pattern {
     pub(super) fn parse(text: &str) -> Self {
         let text = text.trim_start_matches("https://").trim_start_matches("http://");
-        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        let (place, path) = text.split_once('/').unwrap_or((text, ""));
+        let path = path.trim_matches('/');
         // Docker's own paths of API versions are no repositories.
-        let path = if matches!(path.trim_matches('/'), "v1" | "v2") { "" } else { path };
+        let (version, rest) = path.split_once('/').unwrap_or((path, ""));
+        let path = if matches!(version, "v1" | "v2") { rest } else { path };
+        let text = if path.is_empty() { place.to_owned() } else { format!("{place}/{path}") };
+        let host = place;
         let (host, port) = match host.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && !port.contains(']') => (host, Some(port.to_owned())),
             Some(_) | None => (host, None),
         };
-        let path = path.trim_matches('/').to_owned();
-        Self { text: text.to_owned(), host: host.split('.').map(str::to_lowercase).collect(), port, path }
+        Self { text, host: host.split('.').map(str::to_lowercase).collect(), port, path: path.to_owned() }
     }
 
-    /// As written, without the scheme.
+    /// As written, without the scheme and the version of the API.
     pub(super) fn text(&self) -> &str {
         &self.text
     }

@@ -84,11 +84,18 @@ impl Plugins {
         let Some(shown) = Shown::of(provider, account).await? else { return Ok((Keyring::default(), Owner::Node)) };
         let owner = shown.account.clone().map_or(Owner::Node, |uid| Owner::ServiceAccount { uid });
         // Who waits here finds what the one before was told.
-        let _turn = cache.turn().await;
+        let _turn = cache.turn(&shown.identity, image).await;
         if let Some(keys) = cache.get(&shown.identity, image, Instant::now()) {
             return Ok((keys, owner));
         }
         let answer = self.exec(provider, image, &shown).await.map_err(|error| error.to_string())?;
+        if let (Some(wants), Some(token)) = (&provider.token, &shown.token)
+            && wants.cache_by == CacheBy::ServiceAccount
+            && answer.keys.has_password(token)
+        {
+            // It would be kept, and shown, for longer than it is good.
+            return Err("it gives the service account's token back, for which its cacheType must be Token".to_owned());
+        }
         let life = answer.life.unwrap_or(provider.default_life);
         if !life.is_zero() {
             cache.put(shown.identity, Scope::of(answer.by, image), answer.keys.clone(), Instant::now() + life);
@@ -124,7 +131,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// `None`: the plugin is not for pods without a service account.
+    /// `None`: the plugin is not for this pod, which has no service account, or one that does not ask for it by its annotations.
     async fn of(provider: &Provider, account: Option<&dyn Account>) -> Result<Option<Self>, String> {
         let Some(wants) = &provider.token else { return Ok(Some(Self::default())) };
         let Some(account) = account else {
@@ -137,11 +144,9 @@ impl Shown {
                 match facts.annotations.get(key) {
                     Some(value) => drop(annotations.insert(key.clone(), value.clone())),
                     None if required => {
-                        return Err(format!(
-                            "the service account {}/{} lacks the annotation {key}",
-                            account.namespace(),
-                            account.name()
-                        ));
+                        let (plugin, namespace, name) = (&provider.name, account.namespace(), account.name());
+                        tracing::debug!(plugin, namespace, name, key, "the service account lacks an annotation");
+                        return Ok(None);
                     }
                     None => {}
                 }
@@ -160,5 +165,60 @@ impl Shown {
         }
         let identity = hex::encode(hasher.finalize());
         Ok(Some(Self { token: Some(token), account: Some(facts.uid), annotations, identity }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    struct Pod(AccountFacts);
+
+    impl Account for Pod {
+        fn namespace(&self) -> &str {
+            "shop"
+        }
+
+        fn name(&self) -> &str {
+            "buyer"
+        }
+
+        fn facts(&self) -> BoxFuture<'_, Result<AccountFacts, String>> {
+            async { Ok(self.0.clone()) }.boxed()
+        }
+
+        fn token<'a>(&'a self, audience: &'a str) -> BoxFuture<'a, Result<String, String>> {
+            async move { Ok(format!("for {audience}")) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_annotation_that_is_missing_is_no_failure_for_it_is_how_an_account_opts_in() {
+        let token = config::Token {
+            audience: "registry".into(),
+            required: true,
+            cache_by: CacheBy::Token,
+            required_annotations: vec!["shop/role".into()],
+            optional_annotations: vec!["shop/other".into()],
+        };
+        let provider = Provider {
+            name: "p".into(),
+            images: Vec::new(),
+            default_life: Duration::ZERO,
+            api_version: String::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            token: Some(token),
+        };
+        for (annotation, expected) in [("shop/role", Some("for registry")), ("shop/other", None)] {
+            let annotations = BTreeMap::from([(annotation.to_owned(), "x".to_owned())]);
+            let pod = Pod(AccountFacts { uid: "uid".into(), annotations });
+            let shown = Shown::of(&provider, Some(&pod)).await.map(|shown| shown.and_then(|shown| shown.token));
+            assert_eq!(shown, Ok(expected.map(str::to_owned)), "{annotation}");
+        }
     }
 }

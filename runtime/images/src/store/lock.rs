@@ -1,41 +1,14 @@
-//! Who may do what at the same time: within the process by key, between processes by `flock`.
+//! Who may do what at the same time, between processes, by `flock`.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
-use crate::digest::Digest;
 use crate::removal::{Scratch, remove_directory_at};
-
-/// One lock per digest, so that two who want the same content do the work once.
-#[derive(Debug, Default)]
-pub(super) struct Keyed {
-    locks: Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>,
-}
-
-impl Keyed {
-    pub(super) async fn lock(&self, key: &Digest) -> tokio::sync::OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            locks.retain(|_, lock| lock.strong_count() > 0);
-            match locks.get(key).and_then(Weak::upgrade) {
-                Some(lock) => lock,
-                None => {
-                    let lock = Arc::default();
-                    locks.insert(key.clone(), Arc::downgrade(&lock));
-                    lock
-                }
-            }
-        };
-        lock.lock_owned().await
-    }
-}
 
 /// While it lives, nothing is collected: content may be there which no reference names yet.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -197,6 +198,57 @@ async fn a_plugin_that_wants_a_token_gets_the_pods_and_its_answer_is_for_that_ac
     let tokens: Vec<&Value> = asked.iter().map(|request| &request["serviceAccountToken"]).collect();
     assert_eq!(tokens, [&json!("a@registry"), &json!("b@registry")]);
     assert_eq!(asked[0]["serviceAccountAnnotations"], json!({"shop/role": "buyer"}));
+}
+
+#[tokio::test]
+async fn a_token_that_a_plugin_gives_back_is_taken_only_where_it_is_kept_by_the_token() {
+    let pod = Pod { name: "a", annotations: BTreeMap::new() };
+    let image = Reference::parse("a.test/one").unwrap();
+    for (cache, found, asked) in [("ServiceAccount", 0, 2), ("Token", 1, 1)] {
+        let bin = Bin::new();
+        let (head, tail) = (answer("Global", "*.test", "TOKEN").to_string(), bin.0.path().join("p.asked"));
+        let (before, after) = head.split_once("TOKEN").unwrap();
+        let token = r#"sed -n '$s/.*"serviceAccountToken":"\([^"]*\)".*/\1/p'"#;
+        let file = tail.display();
+        bin.script("p", &format!("cat >> {file}; echo >> {file}; echo '{before}'\"$({token} {file})\"'{after}'"));
+        let mut wants = provider("p", &["*.test"]);
+        wants["tokenAttributes"] = json!({
+            "serviceAccountTokenAudience": "registry", "cacheType": cache, "requireServiceAccount": true,
+        });
+        let plugins = bin.plugins(json!([wants]));
+        for _ in 0..2 {
+            let given = credentials(plugins.lookup(&image, Some(&pod)).await);
+            let token = Credential::Basic { username: USER.into(), password: "a@registry".into() };
+            assert_eq!(given, vec![token; found], "{cache}");
+        }
+        assert_eq!(bin.asked("p").len(), asked, "{cache}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_one_image_does_not_wait_for_another() {
+    let bin = Bin::new();
+    let file = |name: &str| bin.0.path().join(name);
+    let (begun, go) = (file("begun"), file("go"));
+    let waits = format!(
+        "case $(cat) in *slow*) : > {}; until [ -e {} ]; do sleep 0.05; done;; esac",
+        begun.display(),
+        go.display()
+    );
+    bin.script("p", &format!("{waits}; echo '{}'", answer("Image", "*.test", "p")));
+    let plugins = bin.plugins(json!([provider("p", &["*.test"])]));
+    let (slow, fast) = ["a.test/slow", "a.test/fast"].map(|name| Reference::parse(name).unwrap()).into();
+    let waits = plugins.lookup(&slow, None);
+    let others = async {
+        while !begun.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let found = tokio::time::timeout(Duration::from_secs(40), plugins.lookup(&fast, None)).await;
+        fs::write(&go, "").unwrap();
+        found.expect("it waits").len()
+    };
+    let (slow, fast) = tokio::join!(waits, others);
+    assert_eq!((slow.len(), fast), (1, 1));
 }
 
 #[tokio::test]

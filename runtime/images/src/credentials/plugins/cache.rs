@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::super::Keyring;
 use super::protocol::KeyType;
+use crate::keyed::Keyed;
 use crate::reference::Reference;
 
 /// A node has no more registries and images with plugins at one time.
@@ -15,7 +16,7 @@ const MOST: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     answers: Mutex<HashMap<(String, Scope), (Keyring, Instant)>>,
-    turn: tokio::sync::Mutex<()>,
+    turns: Keyed<(String, String)>,
 }
 
 /// What an answer is good for.
@@ -37,9 +38,9 @@ impl Scope {
 }
 
 impl Cache {
-    /// The plugin is asked by one after the other.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
+    /// The plugin is asked the same by one after the other. Who wants another image does not wait: a plugin may take its time.
+    pub(super) async fn turn(&self, identity: &str, image: &Reference) -> tokio::sync::OwnedMutexGuard<()> {
+        self.turns.lock(&(identity.to_owned(), image.name())).await
     }
 
     /// What is still good, the most particular first.
