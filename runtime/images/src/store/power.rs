@@ -203,11 +203,11 @@ fn bytes(version: u8) -> Vec<u8> {
     bytes
 }
 
-fn module(version: u8) -> Artifact {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), bytes(version)).unwrap();
-    // The artifact reads the file when it is written.
-    Artifact::wasm(&file.into_temp_path().keep().unwrap()).unwrap()
+/// The artifact reads its file, which is made in `files`, when it is written.
+fn module(files: &Path, version: u8) -> Artifact {
+    let file = files.join(version.to_string());
+    fs::write(&file, bytes(version)).unwrap();
+    Artifact::wasm(&file).unwrap()
 }
 
 fn root(version: u8) -> Artifact {
@@ -244,7 +244,8 @@ async fn a_pull_leaves_the_old_or_the_new(versions: [Artifact; 2]) {
 
 #[tokio::test]
 async fn a_pull_of_a_module_leaves_the_old_or_the_new() {
-    a_pull_leaves_the_old_or_the_new([module(1), module(2)]).await;
+    let files = tempfile::tempdir().unwrap();
+    a_pull_leaves_the_old_or_the_new([1, 2].map(|version| module(files.path(), version))).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 
@@ -21,11 +22,21 @@ async fn push(registry: &Registry, name: &str, artifact: &Artifact) -> (Referenc
     (reference, digest)
 }
 
-fn wasm(bytes: &[u8]) -> Artifact {
+/// An artifact, and the file that it names, which has to stay until it is pushed.
+struct Wasm(Artifact, #[expect(dead_code, reason = "it is removed with its holder")] tempfile::NamedTempFile);
+
+impl Deref for Wasm {
+    type Target = Artifact;
+
+    fn deref(&self) -> &Artifact {
+        &self.0
+    }
+}
+
+fn wasm(bytes: &[u8]) -> Wasm {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    // The artifact names the file, so it has to stay until it is pushed.
-    Artifact::wasm(&file.into_temp_path().keep().unwrap()).unwrap()
+    Wasm(Artifact::wasm(file.path()).unwrap(), file)
 }
 
 #[tokio::test]
