@@ -1,11 +1,10 @@
 //! The code cache: `<dir>/<compatibility>/<wasm digest>.cwasm`, and beside it `.sha256` with the code's own digest.
 //!
 //! Guarantees: a reader gets an entry whole or not at all; two writers of one entry leave one of the two. An entry is
-//! hashed once per process, through the descriptor that is then kept and handed out. What does not match its digest is
+//! hashed through a descriptor that is then kept and handed out, so once per process unless the process uses many. What does not match its digest is
 //! as if it were missing, and is replaced.
 //! Assumptions: only root writes to the directory.
 
-use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -17,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::CodeFile;
 use super::digest::Digest;
+use super::verified::Verified;
 use crate::engine;
 
 /// Content-addressed store of compiled code. Cheap to clone.
@@ -27,8 +27,7 @@ pub struct CodeCache(Arc<Inner>);
 struct Inner {
     /// `<dir>/<compatibility>`.
     dir: PathBuf,
-    /// Verified entries.
-    verified: Mutex<HashMap<Digest, File>>,
+    verified: Mutex<Verified>,
 }
 
 /// The cache could not be read or written.
@@ -71,7 +70,7 @@ impl CodeCache {
     /// As [`Self::get`], if this process has verified it already: at once.
     pub fn known(&self, wasm_digest: &str) -> Result<Option<CodeFile>, CacheError> {
         let digest = parse(wasm_digest)?;
-        let known = self.verified().get(&digest).map(File::try_clone).transpose();
+        let known = self.verified().get(&digest);
         Ok(known.map_err(io_error("keep open", &self.code_path(&digest)))?.map(CodeFile::new))
     }
 
@@ -94,6 +93,11 @@ impl CodeCache {
             exists(fs::remove_file(&path)).map_err(io_error("remove", &path))?;
         }
         Ok(())
+    }
+
+    /// Lets go of entries that were removed, by whomever: their space on the disk comes back when they are closed.
+    pub fn forget_removed(&self) {
+        self.verified().forget_removed();
     }
 
     fn open_verified(&self, digest: &Digest) -> Result<Option<File>, CacheError> {
@@ -132,7 +136,7 @@ impl CodeCache {
         })
     }
 
-    fn verified(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, File>> {
+    fn verified(&self) -> std::sync::MutexGuard<'_, Verified> {
         self.0.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

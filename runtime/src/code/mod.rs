@@ -18,6 +18,7 @@ mod imports;
 #[cfg(feature = "compile")]
 mod inspect;
 mod load;
+mod verified;
 pub mod worker;
 
 pub use cache::{CacheError, CodeCache};
