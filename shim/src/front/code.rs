@@ -1,26 +1,35 @@
 //! From a program's name to compiled code: find the wasm, know its digest, have it compiled once.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use samara_runtime::code::CacheError;
 use samara_runtime::{CodeCache, CodeFile, CompileError};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::front::hostfile;
 use crate::front::open::Rooted;
 use crate::front::outline::{Candidates, Wasm};
+use crate::front::turns::Turns;
 
 /// Where compiled code is kept when the environment does not say.
 pub const DEFAULT_CODE_DIR: &str = "/var/lib/samara/code";
 
 /// Largest wasm that is taken from a container's own root.
 const LARGEST_WASM: u64 = 256 << 20;
+
+/// Programs that are copied and compiled at a time: each takes memory of the front for its copy, and of the host for its
+/// compiler. More than one, so that a program that takes minutes does not hold up all others.
+const AT_ONCE: usize = 2;
+
+/// How often one looks whether code that is kept open was removed.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a program cannot be run. The texts are a user's first clue; they name the file as the user wrote it.
 #[derive(Debug, thiserror::Error)]
@@ -43,31 +52,60 @@ pub enum CodeError {
 #[derive(Debug, Clone)]
 pub(crate) struct Codes {
     cache: CodeCache,
-    /// One compiler at a time: many containers of one new program would else compile it as many times.
-    compiling: Arc<Mutex<()>>,
+    /// The binary that is the compiler, under another name.
+    compiler: PathBuf,
+    /// One program of a container at a time, so that many of one container do not keep all others waiting.
+    owners: Turns,
+    /// See [`AT_ONCE`].
+    places: Arc<Semaphore>,
+    /// One compiler for a digest: many containers of one new program would else compile it as many times.
+    compiling: Turns,
     /// So with the first look at code that is compiled already.
     verifying: Arc<Mutex<()>>,
 }
 
 impl Codes {
     pub(crate) fn new(cache: CodeCache) -> Self {
-        Self { cache, compiling: Arc::default(), verifying: Arc::default() }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let compiler = super::SELF.into();
+        Self {
+            cache,
+            compiler,
+            owners: Turns::default(),
+            places,
+            compiling: Turns::default(),
+            verifying: Arc::default(),
+        }
     }
 
-    /// Compiled code of a program.
-    pub(crate) async fn ensure(&self, wasm: &Wasm, rooted: Option<Rooted<'_>>) -> Result<OwnedFd, CodeError> {
+    /// Lets go of removed code, for ever.
+    pub(crate) async fn forget_removed(self) {
+        let mut ticks = tokio::time::interval(FORGET_EVERY);
+        loop {
+            ticks.tick().await;
+            self.cache.forget_removed();
+        }
+    }
+
+    /// Compiled code of a program of the container `owner`.
+    pub(crate) async fn ensure(
+        &self,
+        owner: &str,
+        wasm: &Wasm,
+        rooted: Option<Rooted<'_>>,
+    ) -> Result<OwnedFd, CodeError> {
         match wasm {
             Wasm::Module { path, digest } => {
                 let name = path.display().to_string();
                 let open = || open_host(path, &name);
-                self.known_or_hashed(&name, digest.as_deref(), open).await
+                self.known_or_hashed(owner, &name, digest.as_deref(), open).await
             }
             Wasm::InRoot { candidates, digest } => {
                 let open = || match rooted {
                     Some(rooted) => find(candidates, rooted),
                     None => Err(not_found(&candidates.name)),
                 };
-                self.known_or_hashed(&candidates.name, digest.as_deref(), open).await
+                self.known_or_hashed(owner, &candidates.name, digest.as_deref(), open).await
             }
             Wasm::Pause => {
                 let copy = seal(&mut &*super::pause::WASM, "pause")?;
@@ -80,6 +118,7 @@ impl Codes {
     /// them between the hashing and the compiling.
     async fn known_or_hashed(
         &self,
+        owner: &str,
         name: &str,
         digest: Option<&str>,
         open: impl FnOnce() -> Result<File, CodeError>,
@@ -89,17 +128,30 @@ impl Codes {
         {
             return Ok(code);
         }
+        // Most programs were compiled before, and that takes no copy: whatever was read of a file that changes meanwhile,
+        // the code in the cache is what these bytes were compiled to.
         let file = open()?;
-        let copy = aside(name, move |name| {
+        let (file, read) = aside(name, move |name| {
             let mut file = file;
             check(&mut file, name)?;
+            let read = digest_of(&mut file, io::sink(), name)?;
+            file.rewind().map_err(|source| CodeError::Read { name: name.into(), source })?;
+            Ok((file, read))
+        })
+        .await?;
+        expect(name, digest, &read)?;
+        if let Some(code) = self.cached(name, &read).await? {
+            return Ok(code);
+        }
+        let _turn = self.owners.wait(owner).await;
+        // Until it is compiled: for so long there is a copy.
+        let _place = self.places.acquire().await;
+        let copy = aside(name, move |name| {
+            let mut file = file;
             seal(&mut file, name)
         });
         let copy = copy.await?;
-        if let Some(digest) = digest.filter(|digest| *digest != copy.digest) {
-            let reason = format!("its digest is {} and not {digest}", copy.digest);
-            return Err(CodeError::Compile { name: name.into(), source: CompileError::Refused(reason) });
-        }
+        expect(name, digest, &copy.digest)?;
         self.compile(name, copy.file, &copy.digest).await
     }
 
@@ -120,8 +172,8 @@ impl Codes {
         if let Some(code) = self.cached(name, digest).await? {
             return Ok(code);
         }
-        let _one_at_a_time = self.compiling.lock().await;
-        let code = samara_runtime::code::ensure(&self.cache, Path::new(super::SELF), wasm, digest).await;
+        let _turn = self.compiling.wait(digest).await;
+        let code = samara_runtime::code::ensure(&self.cache, &self.compiler, wasm, digest).await;
         let code = code.map_err(|source| CodeError::Compile { name: name.into(), source })?;
         Ok(code.into_fd())
     }
@@ -187,33 +239,51 @@ struct Sealed {
     digest: String,
 }
 
+/// That it is the one that was asked for, if one was.
+fn expect(name: &str, asked: Option<&str>, digest: &str) -> Result<(), CodeError> {
+    match asked {
+        Some(asked) if asked != digest => {
+            let reason = format!("its digest is {digest} and not {asked}");
+            Err(CodeError::Compile { name: name.into(), source: CompileError::Refused(reason) })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A copy that cannot change, and its digest.
 fn seal(from: &mut impl io::Read, name: &str) -> Result<Sealed, CodeError> {
     let read = |source: io::Error| CodeError::Read { name: name.into(), source };
     let memfd = rustix::fs::memfd_create("samara-wasm", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
     let mut copy = File::from(memfd.map_err(|errno| read(errno.into()))?);
+    let digest = digest_of(from, &mut copy, name)?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&copy, seals).map_err(|errno| read(errno.into()))?;
+    copy.rewind().map_err(read)?;
+    Ok(Sealed { file: copy, digest })
+}
+
+/// Reads all of it, writes the same, and gives the digest.
+fn digest_of(from: &mut impl io::Read, mut to: impl io::Write, name: &str) -> Result<String, CodeError> {
+    let read = |source: io::Error| CodeError::Read { name: name.into(), source };
     let (mut hasher, mut buffer, mut size) = (Sha256::new(), vec![0; 64 << 10], 0);
     loop {
         let length = from.read(&mut buffer).map_err(read)?;
         if length == 0 {
-            break;
+            return Ok(format!("sha256:{}", hex::encode(hasher.finalize())));
         }
         size += length as u64;
         if size > LARGEST_WASM {
             return Err(CodeError::TooLarge { name: name.into() });
         }
         hasher.update(&buffer[..length]);
-        copy.write_all(&buffer[..length]).map_err(read)?;
+        to.write_all(&buffer[..length]).map_err(read)?;
     }
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&copy, seals).map_err(|errno| read(errno.into()))?;
-    copy.rewind().map_err(read)?;
-    Ok(Sealed { file: copy, digest: format!("sha256:{}", hex::encode(hasher.finalize())) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
     use std::os::fd::AsFd as _;
 
     fn candidates(name: &str, paths: &[&str]) -> Candidates {
@@ -268,10 +338,59 @@ mod tests {
         // Another digest: it is refused when all of it was read, and before it is compiled.
         let wasm = Wasm::Module { path, digest: Some(format!("sha256:{}", "0".repeat(64))) };
         let turns = turns_during(async {
-            let error = codes.ensure(&wasm, None).await.expect_err("another");
+            let error = codes.ensure("owner", &wasm, None).await.expect_err("another");
             assert!(error.to_string().contains("its digest is"), "{error}");
         });
         assert!(turns.await > 100, "nobody else was served");
+    }
+
+    /// A compiler that refuses everything when there is a file `go` beside it. It tells when it begins and ends.
+    const COMPILER: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+echo begins >> told
+until [ -e go ]; do sleep 0.01; done
+echo ends >> told
+echo "refused" >&2
+exit 2
+"#;
+
+    #[tokio::test]
+    async fn two_programs_are_compiled_at_a_time_and_others_wait_for_a_place() {
+        let dir = tempfile::tempdir().expect("directory");
+        let [text, compiler, told] = ["text", "compiler", "told"].map(|name| dir.path().join(name));
+        std::fs::write(&text, COMPILER).expect("written");
+        // By another process: a file that this one has open for writing, or a child that it forks now, cannot be run.
+        let install = std::process::Command::new("install").args(["-m", "755"]).args([&text, &compiler]).status();
+        assert!(install.expect("install").success());
+        let cache = CodeCache::open(&dir.path().join("code")).expect("cache");
+        let codes = Codes { compiler, ..Codes::new(cache) };
+        let compile = async |number: u8| {
+            let path = dir.path().join(number.to_string());
+            std::fs::write(&path, [&b"\0asm"[..], &[number]].concat()).expect("written");
+            let error = codes
+                .ensure(&number.to_string(), &Wasm::Module { path, digest: None }, None)
+                .await
+                .expect_err("refused");
+            assert!(error.to_string().ends_with(": refused"), "{error}");
+        };
+        let told = || std::fs::read_to_string(&told).unwrap_or_default();
+        let go = async {
+            while told().lines().count() < 2 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            std::fs::write(dir.path().join("go"), "").expect("written");
+        };
+        let all = async { tokio::join!(compile(1), compile(2), compile(3), compile(4), go) };
+        tokio::time::timeout(Duration::from_secs(60), all).await.expect("one does not wait for the other");
+        let mut now = 0;
+        let at_a_time = told()
+            .lines()
+            .map(|line| {
+                now += if line == "begins" { 1 } else { -1 };
+                now
+            })
+            .max();
+        assert_eq!((at_a_time, told().lines().count()), (Some(2), 8), "{}", told());
     }
 
     #[tokio::test]
@@ -282,9 +401,9 @@ mod tests {
         cache.insert(&digest, &vec![0; 32 << 20]).expect("inserted");
         let codes = Codes::new(cache);
         let wasm = Wasm::Module { path: "/nowhere".into(), digest: Some(digest) };
-        let first = turns_during(async { drop(codes.ensure(&wasm, None).await.expect("compiled")) }).await;
+        let first = turns_during(async { drop(codes.ensure("owner", &wasm, None).await.expect("compiled")) }).await;
         assert!(first > 100, "nobody else was served");
-        let second = turns_during(async { drop(codes.ensure(&wasm, None).await.expect("compiled")) }).await;
+        let second = turns_during(async { drop(codes.ensure("owner", &wasm, None).await.expect("compiled")) }).await;
         assert!(second <= 1, "it is looked at once");
     }
 

@@ -42,6 +42,7 @@ mod status;
 mod task;
 mod tasks;
 mod terminal;
+mod turns;
 mod upgrade;
 mod watched;
 

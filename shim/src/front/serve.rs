@@ -128,6 +128,7 @@ async fn run(
     let sandboxes = Arc::new(Tasks::new(quiet, &place.links(), Vec::new()));
     let tasks = Arc::new(Tasks::new(tools, &place.links(), adopted));
     tokio::spawn(logs::keep_small(Arc::clone(&tasks)));
+    tokio::spawn(tasks.tools.codes.clone().forget_removed());
 
     let over = Arc::new(Notify::new());
     let (asks, mut asked) = mpsc::channel(1);

@@ -128,7 +128,7 @@ impl Task {
         }
         self.hooks.know(std::mem::take(&mut outline.hooks));
         let mounted = Mounted::open(&outline)?;
-        let code = tools.codes.ensure(&outline.process.wasm, Some(Rooted::Detached(&mounted))).await?;
+        let code = tools.codes.ensure(&init.record.id, &outline.process.wasm, Some(Rooted::Detached(&mounted))).await?;
         if let (Some(cgroup), Some(outline)) = (&init.cgroup, &outline.cgroup) {
             if let Some(path) = cgroup.occupied()? {
                 return Err(TaskError::CgroupOccupied { path });
@@ -213,7 +213,7 @@ impl Task {
         let root = neighbour.root()?;
         let code = {
             use std::os::fd::AsFd as _;
-            tools.codes.ensure(&outline.wasm, Some(Rooted::Living(root.as_fd()))).await?
+            tools.codes.ensure(&process.record.id, &outline.wasm, Some(Rooted::Living(root.as_fd()))).await?
         };
         process.bundle.write_task(&process.record).map_err(io_error("write the task record of", &process.bundle))?;
         let named = Named {
