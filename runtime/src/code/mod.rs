@@ -18,6 +18,8 @@ mod imports;
 #[cfg(feature = "compile")]
 mod inspect;
 mod load;
+#[cfg(feature = "compile")]
+mod seclusion;
 mod verified;
 pub mod worker;
 

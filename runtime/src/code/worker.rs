@@ -1,7 +1,7 @@
 //! The compile worker: wasm on file 0, code on file 1, error text on file 2.
 //!
 //! A process of its own because a compiler is large and its input hostile: it limits its memory and time, gives up
-//! root and every privilege, and can do nothing but answer.
+//! root and every privilege, and from the first byte of its input on can do nothing but answer.
 
 use std::process::ExitCode;
 
@@ -22,6 +22,14 @@ pub fn main() -> ExitCode {
     if let Err(error) = process::confine(&limits) {
         return fail(ExitCode::FAILURE, &format!("give up privileges: {error}"));
     }
+    // What it opens, it opens now.
+    let compiler = match compiler::Compiler::new() {
+        Ok(compiler) => compiler,
+        Err(error) => return fail(ExitCode::FAILURE, &format!("{error:#}")),
+    };
+    if let Err(error) = super::seclusion::seclude() {
+        return fail(ExitCode::FAILURE, &format!("give up system calls: {error}"));
+    }
     let wasm = match process::input(&limits) {
         Ok(wasm) => wasm,
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
@@ -33,7 +41,7 @@ pub fn main() -> ExitCode {
         }
         Err(error) => return fail(ExitCode::FAILURE, &format!("read the wasm: {error}")),
     };
-    let code = match compiler::compile(&wasm) {
+    let code = match compiler.compile(&wasm) {
         Ok(code) => code,
         Err(compiler::Error::Refused(refusal)) => return fail(ExitCode::from(REFUSED), &refusal.to_string()),
         Err(compiler::Error::Host(error)) => return fail(ExitCode::FAILURE, &format!("{error:#}")),
@@ -143,27 +151,41 @@ pub(crate) mod compiler {
         }
     }
 
-    pub(crate) fn compile(wasm: &[u8]) -> Result<Vec<u8>, Error> {
-        let shape = inspect(wasm)?;
-        let host = Host::with(Purpose::Compile, 1).map_err(Error::Host)?;
-        check(&shape, &host.module_imports().map_err(Error::Host)?)?;
-        let compiled = match shape {
-            Shape::Module { .. } => host.engine.precompile_module(wasm),
-            Shape::Component { .. } => host.engine.precompile_component(wasm),
-        };
-        let code = compiled.map_err(|error| Refusal::Unsupported(format!("{error:#}")))?;
-        // Names fit, but do types and sizes? Better known now than when a container starts.
-        let program = match load_trusted(&host.engine, &code) {
-            Ok(Loaded::Module(module)) => program::from_module(host.module_linker(), &module),
-            Ok(Loaded::Component(component)) => {
-                program::from_component(&host.engine, host.component_linker(), &component)
+    /// All that is needed whatever the wasm.
+    pub(crate) struct Compiler {
+        host: Host,
+        imports: Vec<(String, String)>,
+    }
+
+    impl Compiler {
+        pub(crate) fn new() -> wasmtime::Result<Self> {
+            let host = Host::with(Purpose::Compile, 1)?;
+            let imports = host.module_imports()?;
+            Ok(Self { host, imports })
+        }
+
+        pub(crate) fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, Error> {
+            let Self { host, imports } = self;
+            let shape = inspect(wasm)?;
+            check(&shape, imports)?;
+            let compiled = match shape {
+                Shape::Module { .. } => host.engine.precompile_module(wasm),
+                Shape::Component { .. } => host.engine.precompile_component(wasm),
+            };
+            let code = compiled.map_err(|error| Refusal::Unsupported(format!("{error:#}")))?;
+            // Names fit, but do types and sizes? Better known now than when a container starts.
+            let program = match load_trusted(&host.engine, &code) {
+                Ok(Loaded::Module(module)) => program::from_module(host.module_linker(), &module),
+                Ok(Loaded::Component(component)) => {
+                    program::from_component(&host.engine, host.component_linker(), &component)
+                }
+                Err(error) => return Err(Refusal::Unsupported(format!("{error:#}")).into()),
+            };
+            match program {
+                Ok(_) => Ok(code),
+                Err(LoadError::Import(text) | LoadError::NotRunnable(text)) => Err(Refusal::NotRunnable(text).into()),
+                Err(LoadError::Code(error)) => Err(Error::Host(wasmtime::Error::msg(error))),
             }
-            Err(error) => return Err(Refusal::Unsupported(format!("{error:#}")).into()),
-        };
-        match program {
-            Ok(_) => Ok(code),
-            Err(LoadError::Import(text) | LoadError::NotRunnable(text)) => Err(Refusal::NotRunnable(text).into()),
-            Err(LoadError::Code(error)) => Err(Error::Host(wasmtime::Error::msg(error))),
         }
     }
 }
