@@ -1,6 +1,7 @@
 //! What a guest is given: arguments, files, streams, limits and its identity on the network.
 
 use std::fmt;
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -70,20 +71,40 @@ pub enum Stdin {
 /// Where a stream goes.
 ///
 /// The file descriptor's *number* is written to for the whole life of the guest: whoever rotates a log puts the new
-/// file under the same number with `dup3`.
+/// file under the same number with `dup3`, and keeps a share of the old one, so that the number is never another's.
 #[derive(Debug)]
 pub enum Output {
     /// Dropped.
     Null,
     /// Bytes as they are.
-    Raw(OwnedFd),
+    Raw(Arc<File>),
     /// CRI log records, one `O_APPEND` write each.
     Cri {
         /// Opened with `O_APPEND`.
-        file: OwnedFd,
+        file: Arc<File>,
         /// Named in each record.
         stream: Stream,
     },
+}
+
+impl Output {
+    /// Bytes as they are, into this file.
+    pub fn raw(file: impl Into<OwnedFd>) -> Self {
+        Self::Raw(Arc::new(File::from(file.into())))
+    }
+
+    /// CRI log records of this name, into this file.
+    pub fn cri(file: impl Into<OwnedFd>, stream: Stream) -> Self {
+        Self::Cri { file: Arc::new(File::from(file.into())), stream }
+    }
+
+    /// A share of the file, if there is one.
+    pub fn file(&self) -> Option<Arc<File>> {
+        match self {
+            Self::Null => None,
+            Self::Raw(file) | Self::Cri { file, .. } => Some(Arc::clone(file)),
+        }
+    }
 }
 
 /// Name of a stream in a CRI record.

@@ -33,13 +33,13 @@ struct Inner {
 #[derive(Debug)]
 enum Target {
     Null,
-    Raw(File),
+    Raw(Arc<File>),
     Cri(Log),
 }
 
 #[derive(Debug)]
 struct Log {
-    file: File,
+    file: Arc<File>,
     stream: Stream,
     /// Records that found no room since the last one that did.
     dropped: AtomicU64,
@@ -51,13 +51,10 @@ impl Sink {
     pub(crate) fn new(output: Output, terminal: bool) -> Self {
         let target = match output {
             Output::Null => Target::Null,
-            Output::Raw(fd) => Target::Raw(File::from(fd)),
-            Output::Cri { file, stream } => Target::Cri(Log {
-                file: File::from(file),
-                stream,
-                dropped: AtomicU64::new(0),
-                torn: AtomicBool::new(false),
-            }),
+            Output::Raw(file) => Target::Raw(file),
+            Output::Cri { file, stream } => {
+                Target::Cri(Log { file, stream, dropped: AtomicU64::new(0), torn: AtomicBool::new(false) })
+            }
         };
         Self(Arc::new(Inner { target, terminal }))
     }
@@ -109,7 +106,7 @@ impl Log {
         let slices = if torn { &all[..] } else { &all[1..] };
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
-            match (&self.file).write_vectored(slices) {
+            match (&*self.file).write_vectored(slices) {
                 Ok(written) => {
                     self.torn.store(written < length, Ordering::Relaxed);
                     if written < length {
@@ -212,14 +209,13 @@ impl AsyncWrite for Sink {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::os::fd::OwnedFd;
 
     use super::*;
 
     #[test]
     fn a_log_on_a_full_disk_drops_records_and_does_not_fail_the_guest() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let sink = Sink::new(Output::Cri { file: full.into(), stream: Stream::Stdout }, false);
+        let sink = Sink::new(Output::cri(full, Stream::Stdout), false);
         sink.write(b"one\ntwo\n").unwrap();
         let Target::Cri(log) = &sink.0.target else { panic!("a log") };
         assert_eq!(log.dropped.load(Ordering::Relaxed), 2);
@@ -228,7 +224,7 @@ mod tests {
     #[test]
     fn a_log_with_room_again_says_how_many_records_are_missing() {
         let mut file = tempfile::tempfile().unwrap();
-        let output = Output::Cri { file: OwnedFd::from(file.try_clone().unwrap()), stream: Stream::Stderr };
+        let output = Output::cri(file.try_clone().unwrap(), Stream::Stderr);
         let sink = Sink::new(output, false);
         let Target::Cri(log) = &sink.0.target else { panic!("a log") };
         let report = "stderr F samara: 3 log records dropped: no space left on device";
@@ -252,7 +248,7 @@ mod tests {
     fn raw_output_waits_for_the_reader_of_a_non_blocking_pipe() {
         let (mut reader, writer) = io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&writer, true).unwrap();
-        let sink = Sink::new(Output::Raw(writer.into()), false);
+        let sink = Sink::new(Output::raw(writer), false);
         let text = vec![b'x'; 1 << 20];
         let expected = text.clone();
         let writing = std::thread::spawn(move || sink.write(&text));
@@ -266,7 +262,7 @@ mod tests {
     fn a_reader_that_went_away_closes_the_stream() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut sink = Sink::new(Output::Raw(writer.into()), false);
+        let mut sink = Sink::new(Output::raw(writer), false);
         let result = OutputStream::write(&mut sink, Bytes::from_static(b"x"));
         assert!(matches!(result, Err(StreamError::Closed)));
     }

@@ -100,7 +100,7 @@ fn output_becomes_log_records_at_once() {
     for mut guest in Guest::probes(&["say", "one\ntwo"]) {
         let log = tempfile::NamedTempFile::new().unwrap();
         let file = File::options().append(true).open(log.path()).unwrap();
-        guest.world.stdout = Output::Cri { file: file.into(), stream: Stream::Stdout };
+        guest.world.stdout = Output::cri(file, Stream::Stdout);
         guest.run().succeeded();
         let written = std::fs::read_to_string(log.path()).unwrap();
         let records: Vec<_> = written.lines().map(|line| line.split_once(' ').unwrap()).collect();

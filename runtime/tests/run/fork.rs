@@ -72,8 +72,7 @@ pub(crate) fn zygote() -> ExitCode {
 
 fn random_of_a_guest(host: &Host, code: CodeFile) -> String {
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let world =
-        World { args: vec!["probe".into(), "random".into()], stdout: Output::Raw(writer.into()), ..World::default() };
+    let world = World { args: vec!["probe".into(), "random".into()], stdout: Output::raw(writer), ..World::default() };
     let exit = host.load(code).unwrap().run(host, world, Stop::new().1);
     assert_eq!(exit.code, 0, "{exit:?}");
     let mut drawn = String::new();

@@ -40,8 +40,8 @@ impl Guest {
         let ((stdout, out), (stderr, err)) = (pipe().unwrap(), pipe().unwrap());
         let world = World {
             root: root.path().to_owned(),
-            stdout: Output::Raw(out.into()),
-            stderr: Output::Raw(err.into()),
+            stdout: Output::raw(out),
+            stderr: Output::raw(err),
             ..World::default()
         };
         Self { program, world, root: Some(root), stdout, stderr }

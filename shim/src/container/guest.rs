@@ -1,6 +1,5 @@
 //! The guest's part of a plan, in the runtime's terms.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use samara_runtime::{Dns, Http, Network, Output, Stdin, Stream, World};
@@ -9,21 +8,14 @@ use super::control::serve::Streams;
 use super::files::{FileError, Files};
 use crate::plan::{self, Guest, GuestHttp, GuestNetwork, Stdio};
 
-/// Everything the guest sees, and the numbers under which its streams can be exchanged later.
+/// Everything the guest sees, and shares of its streams' files, under whose numbers others can be put later.
 pub(super) fn world(guest: Guest, stdio: &Stdio, files: &mut Files) -> Result<(World, Streams), FileError> {
     let (stdout, stderr) = outputs(stdio, files)?;
     let stdin = match stdio.stdin {
         None => Stdin::Empty,
         Some(fd) => Stdin::Fd(files.copy(fd, "standard input")?),
     };
-    let streams = Streams {
-        stdin: match &stdin {
-            Stdin::Empty => None,
-            Stdin::Fd(file) => Some(file.as_raw_fd()),
-        },
-        stdout: number(&stdout),
-        stderr: number(&stderr),
-    };
+    let streams = Streams { stdin: matches!(stdin, Stdin::Fd(_)), stdout: stdout.file(), stderr: stderr.file() };
     let world = World {
         args: guest.args,
         env: guest.env.into_iter().map(variable).collect(),
@@ -47,19 +39,11 @@ fn outputs(stdio: &Stdio, files: &Files) -> Result<(Output, Output), FileError> 
     let open = |output, what, stream| {
         Ok::<_, FileError>(match output {
             plan::Output::Null => Output::Null,
-            plan::Output::Raw(fd) => Output::Raw(files.copy(fd, what)?),
-            plan::Output::Cri(fd) => Output::Cri { file: files.copy(fd, what)?, stream },
+            plan::Output::Raw(fd) => Output::raw(files.copy(fd, what)?),
+            plan::Output::Cri(fd) => Output::cri(files.copy(fd, what)?, stream),
         })
     };
     Ok((open(stdio.stdout, "standard output", Stream::Stdout)?, open(stdio.stderr, "standard error", Stream::Stderr)?))
-}
-
-fn number(output: &Output) -> Option<i32> {
-    let of = |file: &OwnedFd| Some(file.as_raw_fd());
-    match output {
-        Output::Null => None,
-        Output::Raw(file) | Output::Cri { file, .. } => of(file),
-    }
 }
 
 /// A variable without `=` is an empty one.
@@ -106,6 +90,7 @@ mod tests {
     use super::*;
     use crate::plan::Fd;
     use std::fs::File;
+    use std::os::fd::AsRawFd as _;
 
     fn files() -> Files {
         let null = || File::options().write(true).open("/dev/null").unwrap().into();
@@ -122,8 +107,8 @@ mod tests {
             master: None,
         };
         let (_world, streams) = world(Guest::default(), &stdio, &mut files()).unwrap();
-        assert!(streams.stdout.is_some() && streams.stderr.is_some());
-        assert_ne!(streams.stdout, streams.stderr);
+        let [stdout, stderr] = [streams.stdout, streams.stderr].map(|file| file.unwrap().as_raw_fd());
+        assert_ne!(stdout, stderr);
     }
 
     #[test]

@@ -29,11 +29,12 @@ pub(super) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     }
 }
 
-/// Puts `file` under `number`, which stays close-on-exec.
-pub(super) fn replace(file: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
-    // SAFETY: passes no pointer. `number` is owned by one of the guest's streams, whose contract is that the file under
-    // it may be replaced at any time (`samara_runtime::Output`); dup3 does it atomically.
-    match unsafe { libc::dup3(file.as_raw_fd(), number, libc::O_CLOEXEC) } {
+/// Puts `file` under the number of `stream`, which stays close-on-exec.
+pub(super) fn replace(file: BorrowedFd<'_>, stream: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: passes no pointer. `stream` is borrowed, so its number is open and stays its owners'; they are a stream of the
+    // guest's, whose contract is that the file under it may be replaced at any time (`samara_runtime::Output`), and who shares
+    // it with that. dup3 does it atomically.
+    match unsafe { libc::dup3(file.as_raw_fd(), stream.as_raw_fd(), libc::O_CLOEXEC) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

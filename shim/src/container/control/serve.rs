@@ -1,8 +1,9 @@
 //! The container's end of the control socket: a thread that is there even while the guest spins.
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,12 +22,14 @@ const STACK: usize = 256 << 10;
 /// How long a front waits that cannot be let in, until the next try.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Descriptor numbers of the guest's streams; `None` for one without a file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The guest's streams. Files of outputs are shared with it: their numbers are theirs until the process ends.
+#[derive(Debug, Default)]
 pub(crate) struct Streams {
-    pub(crate) stdin: Option<RawFd>,
-    pub(crate) stdout: Option<RawFd>,
-    pub(crate) stderr: Option<RawFd>,
+    /// There is something to read.
+    pub(crate) stdin: bool,
+    /// `None` without a file.
+    pub(crate) stdout: Option<Arc<File>>,
+    pub(crate) stderr: Option<Arc<File>>,
 }
 
 /// Shared by the control thread, the main thread and the guest's sockets.
@@ -47,7 +50,7 @@ struct Inner {
     listening: Vec<SocketAddr>,
     /// The connected front, to write to.
     front: Option<Arc<UnixStream>>,
-    /// The guest is over: its streams' numbers mean nothing any more.
+    /// The guest is over: nobody writes to its streams any more.
     over: bool,
 }
 
@@ -187,11 +190,11 @@ impl Life {
             Command::Output { stream } => {
                 let file = files.pop().ok_or("no file came with the command")?;
                 match stream {
-                    Stream::Stdout => self.replace("stdout", self.streams.stdout, &file),
-                    Stream::Stderr => self.replace("stderr", self.streams.stderr, &file),
+                    Stream::Stdout => self.replace("stdout", self.streams.stdout.as_deref(), &file),
+                    Stream::Stderr => self.replace("stderr", self.streams.stderr.as_deref(), &file),
                     Stream::Both => {
-                        self.replace("stdout", self.streams.stdout, &file)?;
-                        self.replace("stderr", self.streams.stderr, &file)
+                        self.replace("stdout", self.streams.stdout.as_deref(), &file)?;
+                        self.replace("stderr", self.streams.stderr.as_deref(), &file)
                     }
                 }
             }
@@ -199,14 +202,13 @@ impl Life {
                 self.stop.set_memory_limit(limit);
                 Ok(())
             }
-            Command::CloseStdin => match self.streams.stdin {
-                None => Ok(()),
-                // What was written is still read; then comes the end.
-                Some(_) => {
+            Command::CloseStdin => {
+                if self.streams.stdin {
+                    // What was written is still read; then comes the end.
                     self.stop.close_stdin();
-                    Ok(())
                 }
-            },
+                Ok(())
+            }
         }
     }
 
@@ -226,13 +228,13 @@ impl Life {
         Ok(())
     }
 
-    fn replace(&self, name: &str, number: Option<RawFd>, file: &OwnedFd) -> Result<(), String> {
-        let number = number.ok_or_else(|| format!("{name} has no file"))?;
+    fn replace(&self, name: &str, stream: Option<&File>, file: &OwnedFd) -> Result<(), String> {
+        let stream = stream.ok_or_else(|| format!("{name} has no file"))?;
         let inner = self.lock();
         if inner.over {
             return Err("the guest has ended".into());
         }
-        kernel::replace(file.as_fd(), number).map_err(|error| error.to_string())
+        kernel::replace(file.as_fd(), stream.as_fd()).map_err(|error| error.to_string())
     }
 }
 
@@ -317,18 +319,17 @@ mod tests {
     use crate::container::control::{Connected, connect, listen};
     use samara_runtime::Stop;
     use std::io::Read as _;
-    use std::os::fd::AsRawFd as _;
 
     struct Served {
         life: Arc<Life>,
         bundle: tempfile::TempDir,
-        stdout: std::fs::File,
+        stdout: Arc<File>,
     }
 
     fn served() -> Served {
         let bundle = tempfile::tempdir().unwrap();
-        let stdout = tempfile::tempfile().unwrap();
-        let streams = Streams { stdout: Some(stdout.as_raw_fd()), ..Streams::default() };
+        let stdout = Arc::new(tempfile::tempfile().unwrap());
+        let streams = Streams { stdout: Some(Arc::clone(&stdout)), ..Streams::default() };
         let life = Life::new(Stop::new().0, streams, None, vec!["a warning".into()]);
         life.serve(listen(bundle.path()).unwrap()).unwrap();
         Served { life, bundle, stdout }
@@ -368,7 +369,7 @@ mod tests {
         let control = connect(served.bundle.path()).await.unwrap().control;
         let mut new = tempfile::tempfile().unwrap();
         control.output(Stream::Stdout, new.as_fd()).await.unwrap();
-        std::io::Write::write_all(&mut &served.stdout, b"rotated").unwrap();
+        std::io::Write::write_all(&mut &*served.stdout, b"rotated").unwrap();
         let mut text = String::new();
         std::io::Seek::rewind(&mut new).unwrap();
         new.read_to_string(&mut text).unwrap();
