@@ -13,31 +13,25 @@ pub(crate) enum Meaning {
     Ignore,
 }
 
-/// A number that means nothing to us.
+/// A number that is none of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("signal {0} is not supported")]
+#[error("signal {0} does not exist")]
 pub struct UnknownSignal(pub u32);
 
-/// systemd's request to halt, the `STOPSIGNAL` of images that hold one.
-const RTMIN_PLUS_3: u32 = 37;
+/// The last realtime signal.
+const LAST: i32 = 64;
 
-/// Every signal that an image may name as its `STOPSIGNAL` asks a guest to stop.
+/// By what the kernel does to a process that does not handle it (signal(7)): what would end it asks the guest to stop, for
+/// an image may name any of those as its `STOPSIGNAL`.
 pub(crate) fn meaning(signal: u32) -> Result<Meaning, UnknownSignal> {
-    match i32::try_from(signal).unwrap_or(-1) {
+    let number = i32::try_from(signal).unwrap_or(-1);
+    match number {
         0 => Ok(Meaning::Probe),
-        libc::SIGKILL | libc::SIGSTOP | libc::SIGCONT => Ok(Meaning::Kernel(signal.cast_signed())),
-        libc::SIGHUP
-        | libc::SIGINT
-        | libc::SIGQUIT
-        | libc::SIGABRT
-        | libc::SIGUSR1
-        | libc::SIGUSR2
-        | libc::SIGPIPE
-        | libc::SIGALRM
-        | libc::SIGTERM
-        | libc::SIGPWR => Ok(Meaning::Stop(u8::try_from(signal).unwrap_or(15))),
-        _ if signal == RTMIN_PLUS_3 => Ok(Meaning::Stop(37)),
-        libc::SIGWINCH | libc::SIGCHLD | libc::SIGURG => Ok(Meaning::Ignore),
+        libc::SIGKILL | libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU | libc::SIGCONT => {
+            Ok(Meaning::Kernel(number))
+        }
+        libc::SIGCHLD | libc::SIGURG | libc::SIGWINCH => Ok(Meaning::Ignore),
+        1..=LAST => Ok(Meaning::Stop(u8::try_from(number).unwrap_or(15))),
         _ => Err(UnknownSignal(signal)),
     }
 }
@@ -48,21 +42,18 @@ mod tests {
 
     #[test]
     fn each_signal_has_its_meaning() {
-        let table = [
-            (0, Ok(Meaning::Probe)),
-            (1, Ok(Meaning::Stop(1))),
-            (2, Ok(Meaning::Stop(2))),
-            (9, Ok(Meaning::Kernel(9))),
-            (15, Ok(Meaning::Stop(15))),
-            (19, Ok(Meaning::Kernel(19))),
-            (28, Ok(Meaning::Ignore)),
-            (37, Ok(Meaning::Stop(37))),
-            (11, Err(UnknownSignal(11))),
-            (64, Err(UnknownSignal(64))),
-            (u32::MAX, Err(UnknownSignal(u32::MAX))),
-        ];
-        for (signal, expected) in table {
-            assert_eq!(meaning(signal), expected, "{signal}");
+        let (kernel, ignored) = ([9, 18, 19, 20, 21, 22], [17, 23, 28]);
+        for signal in 1..=64_u8 {
+            let expected = match signal {
+                _ if kernel.contains(&signal) => Meaning::Kernel(signal.into()),
+                _ if ignored.contains(&signal) => Meaning::Ignore,
+                _ => Meaning::Stop(signal),
+            };
+            assert_eq!(meaning(signal.into()), Ok(expected), "{signal}");
+        }
+        assert_eq!(meaning(0), Ok(Meaning::Probe));
+        for none in [65, 128, u32::MAX] {
+            assert_eq!(meaning(none), Err(UnknownSignal(none)));
         }
     }
 }

@@ -138,7 +138,7 @@ async fn calls_in_the_wrong_order_are_typed_errors() {
     assert!(matches!(shim.delete(id, "").await, Err(ShimError::FailedPrecondition { .. })));
     assert!(matches!(shim.resume(id).await, Err(ShimError::FailedPrecondition { .. })));
     assert!(matches!(shim.resize_pty(id, "", 80, 25).await, Err(ShimError::FailedPrecondition { .. })));
-    assert!(matches!(shim.kill(id, "", 64, false).await, Err(ShimError::InvalidArgument { .. })));
+    assert!(matches!(shim.kill(id, "", 65, false).await, Err(ShimError::InvalidArgument { .. })));
     assert!(matches!(shim.state(id, "none").await, Err(ShimError::NotFound { .. })));
     shim.kill(id, "", 9, false).await.expect("killed");
     shim.wait(id, "").await.expect("ended");
