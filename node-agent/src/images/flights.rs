@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Shared, WeakShared};
 use samara_images::{Credential, Image, Puller, Reference, Retry};
 use tokio::sync::{Semaphore, watch};
 
@@ -28,13 +28,15 @@ pub(super) struct Flights {
     puller: Arc<Puller>,
     pace: Mutex<Pace>,
     places: Arc<Semaphore>,
-    under_way: Mutex<HashMap<Key, Flight>>,
+    /// Held by those who wait for them alone: the last one who leaves ends the pull, and with it its place and its claims.
+    under_way: Mutex<HashMap<Key, WeakFlight>>,
     changed: watch::Sender<()>,
 }
 
 /// Reference, and the credentials that it is pulled with: who has none must not ride with one who has.
 type Key = (String, Vec<Credential>);
 type Flight = Shared<BoxFuture<'static, Result<Pulled, Failed>>>;
+type WeakFlight = WeakShared<BoxFuture<'static, Result<Pulled, Failed>>>;
 
 /// A finished pull.
 #[derive(Debug, Clone)]
@@ -87,12 +89,13 @@ impl Flights {
         let key = (reference.to_string(), credentials.clone());
         let flight = {
             let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            // Finished ones, and those that everyone has left.
-            under_way.retain(|_, flight| flight.peek().is_none() && flight.strong_count().unwrap_or(0) > 1);
-            under_way.entry(key.clone()).or_insert_with(|| self.take_off(reference.clone(), credentials)).clone()
+            under_way.retain(|_, flight| joinable(flight).is_some());
+            let flight = under_way.get(&key).and_then(joinable);
+            let flight = flight.unwrap_or_else(|| self.take_off(reference.clone(), credentials));
+            under_way.extend(flight.downgrade().map(|flight| (key, flight)));
+            flight
         };
         let result = flight.await;
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         self.changed.send_replace(());
         result
     }
@@ -116,4 +119,9 @@ impl Flights {
         .boxed()
         .shared()
     }
+}
+
+/// Unless it has ended, or everyone has left it.
+fn joinable(flight: &WeakFlight) -> Option<Flight> {
+    flight.upgrade().filter(|flight| flight.peek().is_none())
 }

@@ -1,16 +1,20 @@
-//! Images from a registry that sets the pace.
+//! Images from a registry that sets the pace, and from one that does not answer.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container;
-use samara_images::{ImageStore, Puller, PullerConfig};
+use samara_images::{ImageStore, Puller, PullerConfig, Reference, RegistryConfig};
 
-use super::{Failure, Images, Rules, Wish};
+use super::flights::Flights;
+use super::{Failure, Images, PullLimits, Rules, Wish};
+use crate::pods::tests::registry::FakeRegistry;
 use crate::{Compile, CompileError};
 
 struct Nothing;
@@ -73,4 +77,32 @@ async fn a_registry_that_asks_for_a_pause_is_not_asked_before_its_end() {
     assert_eq!(failure.reason, "ImagePullBackOff");
     assert!(failure.retry_at >= began + SignedDuration::from_secs(600), "{failure:?}");
     assert_eq!(*asked.lock().unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_pull_that_nobody_waits_for_any_more_gives_its_place_and_its_layers_to_others() {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let registry = FakeRegistry::start().await;
+    for parallel in [Some(1), None] {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(&directory.path().join("images")).unwrap();
+        let registries = RegistryConfig { plain_http: vec![registry.address.to_string()], ..RegistryConfig::default() };
+        let puller = Puller::new(store, PullerConfig { registries, ..PullerConfig::default() });
+        let flights = Flights::new(puller, PullLimits { parallel, ..PullLimits::default() });
+        // The same wasm is in both.
+        let reference = |name: &str| Reference::parse(&format!("{}/{name}:1", registry.address)).unwrap();
+        let (first, second) = (reference("first"), reference("second"));
+
+        let is_silent = registry.keep_silent_once();
+        let mut left = Box::pin(flights.pull(&first, Vec::new()));
+        tokio::select! {
+            pulled = &mut left => panic!("nobody answered: {pulled:?}"),
+            () = is_silent => {}
+        }
+        let mut waiting = pin!(flights.pull(&second, Vec::new()));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(left);
+        let pulled = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+        assert_eq!(pulled.expect("it does not wait for ever").unwrap().image.reference, second);
+    }
 }

@@ -41,4 +41,4 @@ pub use statics::Manifests;
 pub use table::{Pods, Running};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,5 +4,5 @@
 mod api;
 mod front;
 mod lives;
-mod registry;
+pub(crate) mod registry;
 mod scene;
