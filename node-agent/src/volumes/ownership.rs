@@ -1,4 +1,8 @@
 //! `fsGroup`: the group that a volume's files belong to (Kubernetes: `pkg/volume/volume_linux.go`).
+//!
+//! Only what the agent itself makes is ever given away: what containers have written is theirs, and a walk over a tree that
+//! they can change would follow them anywhere. So `fsGroupChangePolicy` has nothing to decide here: a volume that this node
+//! has is empty, or read-only, when it is given.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
@@ -8,91 +12,61 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::directory::DirectoryError;
 
+/// What the group may do with a file that the agent writes.
+const FILE_BITS: u32 = 0o440;
+/// With the set-group-id bit: what is made inside belongs to the group too.
+const DIRECTORY_BITS: u32 = 0o2550;
+
 /// Whom a volume's files belong to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Ownership {
     group: Option<u32>,
-    access: Access,
-    policy: Policy,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Access {
-    #[default]
-    ReadOnly,
-    ReadWrite,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Policy {
-    #[default]
-    Always,
-    OnRootMismatch,
 }
 
 impl Ownership {
-    /// For files that the agent writes and containers read.
-    pub(super) fn read_only(pod: &Pod) -> Self {
-        Self { group: group(pod), access: Access::ReadOnly, policy: Policy::Always }
+    pub(super) const fn new(group: Option<u32>) -> Self {
+        Self { group }
     }
 
-    /// For volumes that containers write.
-    pub(super) fn read_write(pod: &Pod) -> Self {
+    /// As the pod wants it.
+    pub(super) fn of(pod: &Pod) -> Self {
         let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-        let policy = match context.and_then(|context| context.fs_group_change_policy.as_deref()) {
-            Some("OnRootMismatch") => Policy::OnRootMismatch,
-            Some(_) | None => Policy::Always,
-        };
-        Self { group: group(pod), access: Access::ReadWrite, policy }
+        Self::new(context.and_then(|context| u32::try_from(context.fs_group?).ok()))
     }
 
-    /// Gives the volume and all in it to the group; nothing without one.
+    pub(super) fn group(self) -> Option<u32> {
+        self.group
+    }
+
+    /// Of a directory that containers write.
+    pub(super) fn mode_of_empty_directory(self) -> u32 {
+        if self.group.is_some() { 0o2777 } else { 0o777 }
+    }
+
+    /// Lets the group read a tree that the agent has written and containers cannot change; nothing without a group.
     pub(super) fn apply(self, path: &Path) -> Result<(), DirectoryError> {
-        let Some(group) = self.group else { return Ok(()) };
-        if self.policy == Policy::OnRootMismatch && self.fits(path, group) {
-            return Ok(());
+        match self.group {
+            Some(group) => walk(path, group),
+            None => Ok(()),
         }
-        self.walk(path, group)
-    }
-
-    fn fits(self, path: &Path, group: u32) -> bool {
-        let wanted = self.directory_bits();
-        fs::metadata(path).is_ok_and(|root| root.gid() == group && root.mode() & wanted == wanted)
-    }
-
-    fn walk(self, path: &Path, group: u32) -> Result<(), DirectoryError> {
-        let at = DirectoryError::at("give to the group", path);
-        let metadata = fs::symlink_metadata(path).map_err(&at)?;
-        lchown(path, None, Some(group)).map_err(&at)?;
-        if metadata.is_symlink() {
-            return Ok(());
-        }
-        let bits = if metadata.is_dir() { self.directory_bits() } else { self.file_bits() };
-        fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & 0o7777 | bits)).map_err(&at)?;
-        if metadata.is_dir() {
-            for entry in fs::read_dir(path).map_err(&at)? {
-                self.walk(&entry.map_err(&at)?.path(), group)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn file_bits(self) -> u32 {
-        match self.access {
-            Access::ReadOnly => 0o440,
-            Access::ReadWrite => 0o660,
-        }
-    }
-
-    /// With the set-group-id bit: what is made inside belongs to the group too.
-    fn directory_bits(self) -> u32 {
-        self.file_bits() | 0o2110
     }
 }
 
-fn group(pod: &Pod) -> Option<u32> {
-    let context = pod.spec.as_ref()?.security_context.as_ref()?;
-    u32::try_from(context.fs_group?).ok()
+fn walk(path: &Path, group: u32) -> Result<(), DirectoryError> {
+    let at = DirectoryError::at("give to the group", path);
+    let metadata = fs::symlink_metadata(path).map_err(&at)?;
+    lchown(path, None, Some(group)).map_err(&at)?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    let bits = if metadata.is_dir() { DIRECTORY_BITS } else { FILE_BITS };
+    fs::set_permissions(path, fs::Permissions::from_mode(metadata.mode() & 0o7777 | bits)).map_err(&at)?;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).map_err(&at)? {
+            walk(&entry.map_err(&at)?.path(), group)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -101,12 +75,8 @@ mod tests {
 
     use super::*;
 
-    fn pod(group: Option<i64>, policy: Option<&str>) -> Pod {
-        let context = PodSecurityContext {
-            fs_group: group,
-            fs_group_change_policy: policy.map(str::to_owned),
-            ..PodSecurityContext::default()
-        };
+    fn pod(group: Option<i64>) -> Pod {
+        let context = PodSecurityContext { fs_group: group, ..PodSecurityContext::default() };
         Pod { spec: Some(PodSpec { security_context: Some(context), ..PodSpec::default() }), ..Pod::default() }
     }
 
@@ -125,41 +95,23 @@ mod tests {
     }
 
     #[test]
-    fn everything_in_the_volume_belongs_to_the_group_and_nothing_behind_a_link() {
+    fn the_group_reads_everything_in_the_volume_and_nothing_behind_a_link() {
         let passwd = of(Path::new("/etc/passwd"));
         let dir = volume();
-        Ownership::read_write(&pod(Some(4242), None)).apply(dir.path()).unwrap();
-        assert_eq!(of(&dir.path().join("sub")), (4242, 0o2775));
-        assert_eq!(of(&dir.path().join("sub/file")), (4242, 0o660));
+        Ownership::of(&pod(Some(4242))).apply(dir.path()).unwrap();
+        assert_eq!(of(&dir.path().join("sub")), (4242, 0o2755));
+        assert_eq!(of(&dir.path().join("sub/file")), (4242, 0o640));
         assert_eq!(of(&dir.path().join("link")).0, 4242);
         assert_eq!(of(Path::new("/etc/passwd")), passwd);
-    }
-
-    #[test]
-    fn what_containers_only_read_is_not_made_writable() {
-        let dir = volume();
-        Ownership::read_only(&pod(Some(4242), None)).apply(dir.path()).unwrap();
-        assert_eq!(of(&dir.path().join("sub/file")), (4242, 0o640));
-    }
-
-    #[test]
-    fn a_fitting_root_is_enough_when_the_policy_says_so() {
-        let dir = volume();
-        let ownership = Ownership::read_write(&pod(Some(4242), Some("OnRootMismatch")));
-        lchown(dir.path(), None, Some(4242)).unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
-        ownership.apply(dir.path()).unwrap();
-        assert_ne!(of(&dir.path().join("sub/file")).0, 4242);
-        lchown(dir.path(), None, Some(1)).unwrap();
-        ownership.apply(dir.path()).unwrap();
-        assert_eq!(of(&dir.path().join("sub/file")).0, 4242);
     }
 
     #[test]
     fn without_a_group_nothing_is_touched() {
         let dir = volume();
         let before = of(&dir.path().join("sub/file"));
-        Ownership::read_write(&pod(None, None)).apply(dir.path()).unwrap();
+        for no_group in [None, Some(-1)] {
+            Ownership::of(&pod(no_group)).apply(dir.path()).unwrap();
+        }
         assert_eq!(of(&dir.path().join("sub/file")), before);
     }
 }

@@ -109,8 +109,7 @@ impl PodVolumes {
         if is_projection(volume) {
             projected::write(&path, pod, volume, sources).map(drop)
         } else if let Some(source) = &volume.empty_dir {
-            let made = empty_dir::set_up(&path, source).and_then(|()| Ownership::read_write(pod).apply(&path));
-            made.map_err(|error| failure(error.text()))
+            empty_dir::set_up(&path, source, Ownership::of(pod)).map_err(|error| failure(error.text()))
         } else if let Some(source) = &volume.host_path {
             host_path::set_up(source).map(drop).map_err(|error| failure(error.to_string()))
         } else {

@@ -18,7 +18,7 @@ pub fn prepare_tmpfs(path: &Path, mode: u32) -> Result<(), DirectoryError> {
     let empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     match is_tmpfs(path) || !empty() {
         true => Ok(()),
-        false => mount_tmpfs(path, None, mode),
+        false => mount_tmpfs(path, None, mode, None),
     }
 }
 
@@ -26,7 +26,7 @@ pub fn prepare_tmpfs(path: &Path, mode: u32) -> Result<(), DirectoryError> {
 pub(super) fn write(dir: &Path, pod: &Pod, volume: &Volume, sources: &Sources<'_>) -> Result<bool, VolumeFailure> {
     let failure = |message: String| VolumeFailure::new(volume, message);
     let files = project(pod, volume, sources).map_err(|error| failure(error.to_string()))?;
-    let ownership = Ownership::read_only(pod);
+    let ownership = Ownership::of(pod);
     if !dir.exists() {
         directory::make(dir, 0o755).map_err(|error| failure(error.text()))?;
     }
