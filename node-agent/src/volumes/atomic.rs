@@ -5,7 +5,8 @@
 //! volume/..data -> ..2026-11-21T01.02.03.4
 //! volume/key    -> ..data/key
 //! ```
-//! A new set is written beside the old one and `..data` is renamed over: a reader who opens `..data` once sees one set.
+//! A new set is written beside the old one and `..data` is renamed over: a reader who opens `..data` once sees one set. Links
+//! follow: one that cannot be made, because something is in its way, keeps nothing from the others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,14 +29,13 @@ pub(super) fn write(volume: &Path, files: &Files, ownership: Ownership) -> Resul
     if let Some(old) = &old
         && holds(&volume.join(old), files)
     {
-        return Ok(false);
+        return link_names(volume, files).map(|()| false);
     }
     let name = format!("..{}", jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S.%N"));
     let new = volume.join(&name);
     directory::make(&new, 0o755)?;
     write_files(&new, files)?;
     ownership.apply(&new)?;
-    link_names(volume, files)?;
 
     let data = volume.join(NEW_DATA);
     remove_if_there(&data)?;
@@ -46,7 +46,7 @@ pub(super) fn write(volume: &Path, files: &Files, ownership: Ownership) -> Resul
         let old = volume.join(old);
         fs::remove_dir_all(&old).map_err(at("remove", &old))?;
     }
-    Ok(true)
+    link_names(volume, files).map(|()| true)
 }
 
 fn write_files(dir: &Path, files: &Files) -> Result<(), DirectoryError> {
@@ -76,17 +76,13 @@ fn make_parents(dir: &Path, parent: &Path) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-/// Links for the first part of each name.
+/// Links for the first part of each name: all that can be made; the first failure is given back.
 fn link_names(volume: &Path, files: &Files) -> Result<(), DirectoryError> {
-    for name in tops(files) {
-        let link = volume.join(name);
-        let target = Path::new(DATA).join(name);
-        if fs::read_link(&link).is_ok_and(|there| there == target) {
-            continue;
-        }
-        symlink(&target, &link).map_err(DirectoryError::at("link", &link))?;
-    }
-    Ok(())
+    let links = tops(files).into_iter().map(|name| (volume.join(name), Path::new(DATA).join(name)));
+    let missing = links.filter(|(link, target)| fs::read_link(link).map_or(true, |there| there != *target));
+    let made: Vec<_> =
+        missing.map(|(link, target)| symlink(target, &link).map_err(DirectoryError::at("link", &link))).collect();
+    made.into_iter().collect()
 }
 
 fn remove_stale(volume: &Path, files: &Files) -> Result<(), DirectoryError> {
@@ -194,6 +190,22 @@ mod tests {
         fs::create_dir(dir.path().join("..2026_cut_off")).unwrap();
         assert!(put(dir.path(), &[("a", "1")]));
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "1");
+    }
+
+    #[test]
+    fn what_is_in_the_way_of_one_name_keeps_nothing_from_the_others_and_is_complained_of() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), &[("a", "1")]);
+        fs::create_dir(dir.path().join("b")).unwrap();
+        let more = files(&[("a", "2"), ("b", "2"), ("c", "2")]);
+        for _ in 0..2 {
+            let error = write(dir.path(), &more, Ownership::default()).unwrap_err();
+            assert_eq!((error.operation, error.path), ("link", dir.path().join("b")));
+            assert_eq!(["a", "c"].map(|name| fs::read_to_string(dir.path().join(name)).unwrap()), ["2", "2"]);
+        }
+        fs::remove_dir(dir.path().join("b")).unwrap();
+        assert!(!write(dir.path(), &more, Ownership::default()).unwrap(), "the files were there");
+        assert_eq!(fs::read_to_string(dir.path().join("b")).unwrap(), "2");
     }
 
     #[test]
