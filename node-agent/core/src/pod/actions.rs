@@ -140,16 +140,16 @@ impl Decision<'_> {
         if let Some(deadline) = end::deadline(self.pod, self.observed, self.previous) {
             self.wake_at(deadline);
         }
+        // Said first: after a reboot init containers would run again for nothing.
+        if spec.containers.iter().all(|container| matches!(self.next(spec, container), Next::Done(_))) {
+            return self.over(spec);
+        }
         match self.init_containers(spec) {
             Init::Failed => return self.over(spec),
             Init::InProgress => {}
             Init::Passed => {
-                let mut going_on = 0;
                 for container in &spec.containers {
-                    going_on += usize::from(self.container(spec, container, ContainerKind::Regular));
-                }
-                if going_on == 0 {
-                    return self.over(spec);
+                    self.container(spec, container, ContainerKind::Regular);
                 }
             }
         }
@@ -222,37 +222,37 @@ impl Decision<'_> {
         next
     }
 
-    /// Starts, restarts or keeps one; whether it goes on.
-    fn container(&mut self, spec: &PodSpec, container: &Container, kind: ContainerKind) -> bool {
+    /// Starts, restarts or keeps one.
+    fn container(&mut self, spec: &PodSpec, container: &Container, kind: ContainerKind) {
         match self.next(spec, container) {
             Next::Keep => {
-                let latest = self.observed.latest(&container.name).cloned();
-                latest.is_some_and(|latest| self.keep(spec, container, &latest, kind))
+                if let Some(latest) = self.observed.latest(&container.name).cloned() {
+                    self.keep(spec, container, &latest, kind);
+                }
             }
-            Next::Done(_) => false,
+            Next::Done(_) => {}
             Next::Start { attempt, delay } => {
                 self.actions.start.push(StartContainer { name: container.name.clone(), kind, attempt, delay });
-                true
             }
             Next::Wait { until, why } => {
                 if matches!(why, Why::CrashLoop { .. }) {
                     self.actions.backing_off.push(container.name.clone());
                 }
                 self.wake_at(until);
-                true
             }
         }
     }
 
-    /// Looks at a running one; `false`: it is ended and not restarted.
-    fn keep(&mut self, spec: &PodSpec, container: &Container, latest: &ObservedContainer, kind: ContainerKind) -> bool {
+    /// Looks at a running one. Whether it goes on once it is killed is decided when it ended; until then the pod has
+    /// something that runs.
+    fn keep(&mut self, spec: &PodSpec, container: &Container, latest: &ObservedContainer, kind: ContainerKind) {
         let failure = latest.running().and_then(|running| running.failure);
         let (reason, what) = match failure {
             _ if latest.spec_hash != spec_hash(container) => (KillReason::SpecChanged, "definition changed"),
             Some(Failure::Liveness) => (KillReason::LivenessProbe, "failed liveness probe"),
             Some(Failure::Startup) => (KillReason::StartupProbe, "failed startup probe"),
             Some(Failure::PostStartHook) => (KillReason::PostStartHook, ""),
-            None => return true,
+            None => return,
         };
         let restarts = reason == KillReason::SpecChanged || restart::restarts_after_kill(spec, container);
         let message = match (reason, kind, restarts) {
@@ -270,8 +270,6 @@ impl Decision<'_> {
         };
         let own = probe.and_then(|probe| probe.termination_grace_period_seconds).map(end::seconds);
         self.kill(latest, reason, own.unwrap_or_else(|| end::own_grace(self.pod)), message);
-        // Whether it goes on is decided when it ended; until then the pod has something that runs.
-        true
     }
 
     /// Older attempts that still run, attempts that were made and never started, containers that are not in the spec.

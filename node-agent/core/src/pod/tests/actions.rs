@@ -352,6 +352,24 @@ fn an_end_that_was_told_and_whose_record_is_gone_is_not_run_again() {
 }
 
 #[test]
+fn after_a_reboot_init_containers_do_not_run_for_containers_that_will_not() {
+    let was_running = || told(ToldState { running: Some(ContainerStateRunning::default()), ..ToldState::default() }, 0);
+    let done = ContainerStateTerminated { exit_code: 0, ..ContainerStateTerminated::default() };
+    let was_done = || told(ToldState { terminated: Some(done.clone()), ..ToldState::default() }, 0);
+    for (policy, told, expected) in [
+        ("Never", was_running(), vec!["finished"]),
+        ("Never", was_done(), vec!["finished"]),
+        ("OnFailure", was_done(), vec!["finished"]),
+        ("OnFailure", was_running(), vec!["sandbox", "start setup#0"]),
+        ("Always", was_done(), vec!["sandbox", "start setup#0"]),
+    ] {
+        let pod = web().init("setup").sidecar("proxy").restart(policy);
+        let actions = compute(&pod, &ObservedPod::new(at(0)), &told, at(5));
+        assert_eq!(steps(&actions), expected, "{policy} {told:?}");
+    }
+}
+
+#[test]
 fn a_pod_without_spec_has_nothing_to_do() {
     check(&Pod::default(), &ObservedPod::new(at(0)), 1, &["finished"]);
 }
