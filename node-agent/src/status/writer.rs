@@ -144,7 +144,7 @@ async fn send(client: Client, starts: Starts, request: Request) -> (Request, Out
     .instrument(span)
     .await;
     drop(measured);
-    let outcome = outcome(pod, result);
+    let outcome = outcome(&api, pod, result).await;
     if matches!((&request, &outcome), (Request::Patch(..), Outcome::Taken)) {
         crate::metrics::agent().operations.status_told(began.elapsed());
     }
@@ -158,13 +158,16 @@ fn is_ready(status: &PodStatus) -> bool {
     status.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
-fn outcome(pod: &PodRef, result: kube::Result<()>) -> Outcome {
+async fn outcome(api: &Api<Pod>, pod: &PodRef, result: kube::Result<()>) -> Outcome {
     match result {
         Ok(()) => Outcome::Taken,
-        // 409: another pod has this name, for the patch and the delete name the UID.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
-            tracing::debug!(%pod, code = status.code, message = status.message, "the pod is gone");
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            tracing::debug!(%pod, message = status.message, "the pod is gone");
             Outcome::Gone
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            tracing::debug!(%pod, message = status.message, "another pod has the name, or others write this one");
+            after_conflict(pod, api.get_opt(&pod.name).await)
         }
         // The same again would be refused again.
         Err(kube::Error::Api(status)) if status.code == 422 => {
@@ -175,5 +178,15 @@ fn outcome(pod: &PodRef, result: kube::Result<()>) -> Outcome {
             warn!(%pod, error = &error as &dyn std::error::Error, "status not told; trying again");
             Outcome::Again
         }
+    }
+}
+
+/// A patch or a delete that names the UID is refused when another pod has the name, and a patch also when others write the
+/// pod again and again while the API server applies it.
+fn after_conflict(pod: &PodRef, there: kube::Result<Option<Pod>>) -> Outcome {
+    match there {
+        Ok(Some(there)) if there.metadata.uid.as_deref() == Some(&*pod.uid) => Outcome::Again,
+        Ok(_) => Outcome::Gone,
+        Err(_) => Outcome::Again,
     }
 }

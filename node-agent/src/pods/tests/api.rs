@@ -38,6 +38,8 @@ pub(super) struct FakeApi {
     /// Requests are refused while this is set.
     away: Arc<Mutex<bool>>,
     first_token_life: Arc<Mutex<Duration>>,
+    /// Patches of a status and deletes that are refused with a conflict, and the UID of the pod that is there.
+    conflicts: Arc<Mutex<(usize, &'static str)>>,
 }
 
 impl FakeApi {
@@ -48,6 +50,7 @@ impl FakeApi {
             told: watch::Sender::default(),
             away: Arc::default(),
             first_token_life: Arc::new(Mutex::new(HOUR)),
+            conflicts: Arc::default(),
         }
     }
 
@@ -71,6 +74,18 @@ impl FakeApi {
     /// How long the first token is good; the others are for an hour.
     pub(super) fn set_first_token_life(&self, life: Duration) {
         *self.first_token_life.lock().unwrap() = life;
+    }
+
+    /// So many patches of a status and deletes meet with a conflict; `uid` is the pod that has the name.
+    pub(super) fn conflict(&self, times: usize, uid: &'static str) {
+        *self.conflicts.lock().unwrap() = (times, uid);
+    }
+
+    fn conflicts(&self) -> bool {
+        let (left, _) = &mut *self.conflicts.lock().unwrap();
+        let conflicts = *left > 0;
+        *left = left.saturating_sub(1);
+        conflicts
     }
 
     pub(super) fn put_config_map(&self, name: &str, data: Value) {
@@ -106,6 +121,15 @@ impl FakeApi {
             }
             (&Method::GET, "services") => respond(StatusCode::OK, &list("ServiceList", Vec::new())),
             (&Method::GET, "secrets") => respond(StatusCode::OK, &list("SecretList", Vec::new())),
+            (&Method::PATCH, "status") | (&Method::DELETE, _) if self.conflicts() => {
+                let conflict = json!({ "kind": "Status", "code": 409, "reason": "Conflict", "message": "modified" });
+                respond(StatusCode::CONFLICT, &conflict)
+            }
+            (&Method::GET, "web") => {
+                let uid = self.conflicts.lock().unwrap().1;
+                let metadata = json!({ "name": "web", "namespace": "shop", "uid": uid });
+                respond(StatusCode::OK, &json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata }))
+            }
             (&Method::PATCH, "status") => {
                 self.told.send_modify(|told| told.statuses.push(sent["status"].clone()));
                 respond(StatusCode::OK, &json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {} }))

@@ -439,6 +439,32 @@ async fn a_pod_that_the_node_refuses_fails_with_the_reason_and_makes_nothing() {
 }
 
 #[tokio::test]
+async fn a_conflict_about_the_pod_itself_is_no_reason_not_to_tell_its_end() {
+    let mut scene = Scene::new(|_| {}).await;
+    scene.begin().await;
+    scene.status("ready", is_ready).await;
+    scene.api.conflict(2, "uid-1");
+    scene.delete(30);
+    let told = scene.told("deleted", |told| told.deletes == 1).await;
+    assert_eq!(container(told.statuses.last().unwrap())["state"]["terminated"]["exitCode"], 143);
+}
+
+#[tokio::test]
+async fn nothing_is_told_to_another_pod_of_the_same_name() {
+    let mut scene = Scene::new(|_| {}).await;
+    scene.begin().await;
+    let before = scene.told("ready", |told| told.statuses.last().is_some_and(is_ready)).await;
+    scene.api.conflict(usize::MAX, "uid-2");
+    scene.delete(30);
+    scene.asked("delete app").await;
+    scene.gone().await;
+    assert_eq!(
+        (scene.api.told().borrow().statuses.len(), scene.api.told().borrow().deletes),
+        (before.statuses.len(), 0)
+    );
+}
+
+#[tokio::test]
 async fn what_happens_while_the_api_server_is_away_is_told_when_it_is_back() {
     let mut scene = Scene::holding(LONG, |pod| pod["spec"]["restartPolicy"] = json!("Never")).await;
     scene.begin().await;
