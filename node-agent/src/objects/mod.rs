@@ -13,7 +13,7 @@ mod watched;
 
 pub use classes::{ClassError, RuntimeClasses};
 pub use given::Given;
-pub use of_pod::PodObjects;
+pub use of_pod::{PodObjects, PodTokens};
 pub use services::Services;
 pub use tokens::{Token, TokenError, Tokens};
 pub use watched::{Subscription, Watched};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use futures::future::{join_all, select_all, try_join_all};
+use futures::future::{join_all, select_all};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use samara_core::objects::{Fetched, Objects as Values};
@@ -22,6 +22,26 @@ pub struct PodObjects {
     config_maps: BTreeMap<String, Subscription<ConfigMap>>,
     secrets: BTreeMap<String, Subscription<Secret>>,
     tokens: BTreeMap<TokenRequest, Option<Token>>,
+}
+
+/// A pod's tokens. Refused ones do not stand in the way of the others (kubelet: `token_manager.go`).
+#[derive(Debug, Default)]
+pub struct PodTokens {
+    /// Those that are good.
+    pub good: BTreeMap<TokenRequest, String>,
+    /// Requests that were refused. What was to be replaced is among the good ones until it expires.
+    pub refused: Vec<(TokenRequest, TokenError)>,
+}
+
+impl PodTokens {
+    /// A good one for each request.
+    pub fn all(self) -> Result<BTreeMap<TokenRequest, String>, TokenError> {
+        let Self { good, refused } = self;
+        match refused.into_iter().find(|(wish, _)| !good.contains_key(wish)) {
+            Some((_, error)) => Err(error),
+            None => Ok(good),
+        }
+    }
 }
 
 impl PodObjects {
@@ -61,24 +81,36 @@ impl PodObjects {
     }
 
     /// [`PodObjects::values`] and [`PodObjects::tokens`] side by side.
-    pub async fn fetch(&mut self, now: Timestamp) -> (Values, Result<BTreeMap<TokenRequest, String>, TokenError>) {
+    pub async fn fetch(&mut self, now: Timestamp) -> (Values, PodTokens) {
         let services = self.objects.services.of(&self.pod.namespace);
         let fresh = fresh_tokens(&self.objects, &self.pod, &self.service_account, &self.tokens, now);
         let (config_maps, secrets, services, fresh) =
             tokio::join!(all(&mut self.config_maps), all(&mut self.secrets), services, fresh);
-        (Values { config_maps, secrets, services }, fresh.map(|fresh| self.take_tokens(fresh)))
+        (Values { config_maps, secrets, services }, self.take_tokens(fresh, now))
     }
 
-    /// A good token for each request: asked for anew where there is none or it is old.
-    pub async fn tokens(&mut self, now: Timestamp) -> Result<BTreeMap<TokenRequest, String>, TokenError> {
-        let fresh = fresh_tokens(&self.objects, &self.pod, &self.service_account, &self.tokens, now).await?;
-        Ok(self.take_tokens(fresh))
+    /// A token for each request: asked for anew where there is none or it is old.
+    pub async fn tokens(&mut self, now: Timestamp) -> PodTokens {
+        let fresh = fresh_tokens(&self.objects, &self.pod, &self.service_account, &self.tokens, now).await;
+        self.take_tokens(fresh, now)
     }
 
-    fn take_tokens(&mut self, fresh: Vec<(TokenRequest, Option<Token>)>) -> BTreeMap<TokenRequest, String> {
-        self.tokens.extend(fresh);
-        let texts = self.tokens.iter().filter_map(|(wish, token)| Some((wish.clone(), token.as_ref()?.text.clone())));
-        texts.collect()
+    fn take_tokens(&mut self, fresh: Vec<(TokenRequest, Result<Token, TokenError>)>, now: Timestamp) -> PodTokens {
+        let mut tokens = PodTokens::default();
+        for (wish, answer) in fresh {
+            match answer {
+                // Whatever this machine's clock says of it.
+                Ok(token) => {
+                    tokens.good.insert(wish.clone(), token.text.clone());
+                    self.tokens.insert(wish, Some(token));
+                }
+                Err(error) => tokens.refused.push((wish, error)),
+            }
+        }
+        let old = self.tokens.iter().filter_map(|(wish, token)| Some((wish, token.as_ref()?)));
+        let old = old.filter(|(_, token)| token.expires > now).map(|(wish, token)| (wish.clone(), token.text.clone()));
+        tokens.good.extend(old);
+        tokens
     }
 
     /// When the next token has to be replaced.
@@ -106,15 +138,12 @@ async fn fresh_tokens(
     service_account: &str,
     tokens: &BTreeMap<TokenRequest, Option<Token>>,
     now: Timestamp,
-) -> Result<Vec<(TokenRequest, Option<Token>)>, TokenError> {
+) -> Vec<(TokenRequest, Result<Token, TokenError>)> {
     let old = tokens.iter().filter(|(_, token)| token.as_ref().is_none_or(|token| token.refresh_at <= now));
     let requests: Vec<_> = old
-        .map(|(wish, _)| async {
-            let token = objects.tokens.request(pod, service_account, wish).await?;
-            Ok((wish.clone(), Some(token)))
-        })
+        .map(|(wish, _)| async { (wish.clone(), objects.tokens.request(pod, service_account, wish).await) })
         .collect();
-    try_join_all(requests).await
+    join_all(requests).await
 }
 
 async fn all<K: Debug>(subscriptions: &mut BTreeMap<String, Subscription<K>>) -> BTreeMap<String, Fetched<K>>

@@ -28,6 +28,8 @@ pub struct Tokens(Option<Client>);
 pub struct Token {
     pub text: String,
     pub refresh_at: Timestamp,
+    /// Until then it is good, replaced or not.
+    pub expires: Timestamp,
 }
 
 /// The API server gave no token.
@@ -114,15 +116,15 @@ impl Token {
         let payload = text.split('.').nth(1)?;
         let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
         let (issued, expires) = (Timestamp::from_second(claims.iat).ok()?, Timestamp::from_second(claims.exp).ok()?);
-        Some(Self { refresh_at: refresh_at(issued, expires), text })
+        Some(Self { refresh_at: refresh_at(issued, expires), expires, text })
     }
 }
 
 fn token(answer: kube::Result<ApiTokenRequest>, now: Timestamp) -> Result<Token, TokenError> {
     let missing = || TokenError("the answer holds no token".to_owned());
     let status = answer.map_err(|error| TokenError(error.to_string()))?.status.ok_or_else(missing)?;
-    let expires = status.expiration_timestamp.ok_or_else(missing)?;
-    Ok(Token { refresh_at: refresh_at(now, expires.0), text: status.token.ok_or_else(missing)? })
+    let expires = status.expiration_timestamp.ok_or_else(missing)?.0;
+    Ok(Token { refresh_at: refresh_at(now, expires), expires, text: status.token.ok_or_else(missing)? })
 }
 
 /// When four fifths of the time are over, or after a day.
@@ -156,7 +158,8 @@ mod tests {
         let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
         let text = jwt(r#"{"iat":1000,"exp":2000,"aud":["a"]}"#);
         let held = Token::held(text.clone()).unwrap();
-        assert_eq!(held, Token { text, refresh_at: Timestamp::from_second(1800).unwrap() });
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(held, Token { text, refresh_at: at(1800), expires: at(2000) });
         for wrong in [
             String::new(),
             "a.b.c".to_owned(),
@@ -214,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_token_is_never_printed() {
-        let token = Token { text: "secret".to_owned(), refresh_at: Timestamp::UNIX_EPOCH };
+        let (refresh_at, expires) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let token = Token { text: "secret".to_owned(), refresh_at, expires };
         assert!(!format!("{token:?}").contains("secret"));
     }
 }

@@ -1,6 +1,5 @@
 //! What a pod's containers share: addresses, volumes, files. Made once, kept up to date, taken down at the end.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use samara_core::objects::Objects as Values;
 use samara_core::oci::PodNetwork;
 use samara_core::pod::is_host_network;
 use samara_core::resources::ResourceList;
-use samara_core::volumes::{Sources, TokenRequest};
+use samara_core::volumes::Sources;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, info, warn};
@@ -27,13 +26,15 @@ use crate::network::{
     Dns, ForwardError, Forwarder, HostName, NetworkError, NetworkState, host_name, hosts_file, hosts_file_of_host,
     pod_dns,
 };
-use crate::objects::{ClassError, PodObjects, TokenError};
+use crate::objects::{ClassError, PodObjects, PodTokens, TokenError};
 use crate::starts::Phase;
 use crate::volumes::{EtcFiles, PodVolumes, VolumeFailure};
 
 /// Between tries: doubled each time (kubelet: `nestedpendingoperations`, 500 ms to 2 min 2 s).
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(122);
+/// Before a token that was refused is asked for again.
+const TOKEN_RETRY: Duration = Duration::from_secs(5);
 /// At the agent's start.
 const NETWORK_COMES_UP: Duration = Duration::from_secs(3);
 
@@ -170,7 +171,7 @@ async fn make(
     );
     class?;
     let (mut network, pod_ips) = attached?;
-    let tokens = tokens?;
+    let tokens = tokens.all()?;
     let resolv = std::fs::read_to_string(&context.config.resolv_conf).unwrap_or_default();
     let dns = pod_dns(pod, &context.config.dns, &Dns::parse(&resolv));
     if how.first {
@@ -208,11 +209,7 @@ async fn is_ours(context: &Context, class: Option<&str>) -> Result<(), ClassErro
 }
 
 /// What [`PodObjects::fetch`] gives, measured.
-async fn fetch(
-    context: &Context,
-    pod_ref: &PodRef,
-    objects: &mut PodObjects,
-) -> (Values, Result<BTreeMap<TokenRequest, String>, TokenError>) {
+async fn fetch(context: &Context, pod_ref: &PodRef, objects: &mut PodObjects) -> (Values, PodTokens) {
     let _measured = context.starts.measure(&pod_ref.uid, Phase::Objects, None);
     objects.fetch(Timestamp::now()).await
 }
@@ -262,8 +259,9 @@ async fn keep(
     sender: &mpsc::UnboundedSender<Happened>,
 ) {
     let mut seen = wishes.borrow().pod.clone();
+    let mut not_before = Instant::now();
     loop {
-        let refresh = objects.refresh_at().map(until);
+        let refresh = objects.refresh_at().map(|at| until(at).max(not_before));
         tokio::select! {
             () = objects.changed() => {
                 values.send_replace(Arc::new(objects.values().await));
@@ -284,21 +282,21 @@ async fn keep(
             }
             () = sleep_until(refresh) => {}
         }
-        let tokens = match objects.tokens(Timestamp::now()).await {
-            Ok(tokens) => tokens,
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "a token could not be renewed; trying again");
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                continue;
-            }
-        };
+        let tokens = objects.tokens(Timestamp::now()).await;
+        for (_, error) in &tokens.refused {
+            warn!(error = error as &dyn std::error::Error, "a token could not be renewed; trying again");
+        }
+        // Refused ones are due still.
+        if objects.refresh_at().is_some_and(|at| at <= Timestamp::now()) {
+            not_before = Instant::now() + TOKEN_RETRY;
+        }
         let values = sandbox.values();
         let sources = Sources {
             objects: &values,
             host_ips: &sandbox.host_ips,
             pod_ips: &sandbox.pod_ips,
             allocatable: &context.allocatable(),
-            tokens: &tokens,
+            tokens: &tokens.good,
         };
         if let Err(failure) = sandbox.volumes.update(&seen, &sources) {
             // What is there stays: the same as the kubelet does.

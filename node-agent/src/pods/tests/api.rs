@@ -38,6 +38,7 @@ pub(super) struct FakeApi {
     /// Requests are refused while this is set.
     away: Arc<Mutex<bool>>,
     first_token_life: Arc<Mutex<Duration>>,
+    refuses_tokens: Arc<Mutex<bool>>,
     /// Patches of a status and deletes that are refused with a conflict, and the UID of the pod that is there.
     conflicts: Arc<Mutex<(usize, &'static str)>>,
 }
@@ -50,6 +51,7 @@ impl FakeApi {
             told: watch::Sender::default(),
             away: Arc::default(),
             first_token_life: Arc::new(Mutex::new(HOUR)),
+            refuses_tokens: Arc::default(),
             conflicts: Arc::default(),
         }
     }
@@ -86,6 +88,10 @@ impl FakeApi {
         let conflicts = *left > 0;
         *left = left.saturating_sub(1);
         conflicts
+    }
+
+    pub(super) fn refuse_tokens(&self) {
+        *self.refuses_tokens.lock().unwrap() = true;
     }
 
     pub(super) fn put_config_map(&self, name: &str, data: Value) {
@@ -137,6 +143,10 @@ impl FakeApi {
             (&Method::POST, "token") => {
                 self.told.send_modify(|told| told.tokens += 1);
                 let number = self.told.borrow().tokens;
+                if *self.refuses_tokens.lock().unwrap() {
+                    let refusal = json!({ "kind": "Status", "code": 422, "message": "no token" });
+                    return Ok(respond(StatusCode::UNPROCESSABLE_ENTITY, &refusal));
+                }
                 let life = if number == 1 { *self.first_token_life.lock().unwrap() } else { HOUR };
                 let expires = jiff::Timestamp::now() + life;
                 let status = json!({ "token": format!("token {number}"), "expirationTimestamp": expires.to_string() });

@@ -1,8 +1,11 @@
 //! Lives of pods, one sentence each.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use samara_core::pod::Termination;
 use serde_json::{Value, json};
@@ -229,6 +232,35 @@ async fn a_token_is_replaced_in_its_volume_before_it_ends_and_the_container_goes
     holds(&file, "token 2").await;
     assert_eq!(scene.api.told().borrow().tokens, 2);
     assert_eq!(scene.calls(), ["create app", "start app"]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_renewed_is_kept_while_it_is_good_and_keeps_nothing_else_from_its_volume() {
+    let mut scene = Scene::new(|pod| {
+        let token = json!({ "serviceAccountToken": { "path": "token", "expirationSeconds": 600 } });
+        let settings = json!({ "configMap": { "name": "app" } });
+        pod["spec"]["volumes"] = json!([{ "name": "access", "projected": { "sources": [token, settings] } }]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "access", "mountPath": "/access" }]);
+    })
+    .await;
+    // An earlier agent's: a day old, and good for another hour.
+    let now = Timestamp::now().as_second();
+    let claims = json!({ "iat": now - 90_000, "exp": now + 3_600 }).to_string();
+    let held = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+    let volume = scene.dir.path().join("run/volumes/uid-1/access");
+    std::fs::create_dir_all(volume.join("..before")).unwrap();
+    std::fs::write(volume.join("..before/token"), &held).unwrap();
+    symlink("..before", volume.join("..data")).unwrap();
+    symlink("..data/token", volume.join("token")).unwrap();
+
+    scene.api.refuse_tokens();
+    scene.api.put_config_map("app", json!({ "colour": "red" }));
+    scene.begin().await;
+    scene.status("ready", is_ready).await;
+    scene.told("a renewal was asked for", |told| told.tokens > 0).await;
+    scene.api.put_config_map("app", json!({ "colour": "blue" }));
+    holds(&volume.join("colour"), "blue").await;
+    assert_eq!(std::fs::read_to_string(volume.join("token")).unwrap(), held);
 }
 
 #[tokio::test]
