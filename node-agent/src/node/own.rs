@@ -124,7 +124,7 @@ impl OwnNode {
         self.inner.reports.subscribe()
     }
 
-    pub(super) fn observe(&self, node: Arc<Node>) {
+    pub(crate) fn observe(&self, node: Arc<Node>) {
         self.inner.object.send_replace(Some(node));
     }
 }

@@ -54,8 +54,11 @@ pub(super) struct Dispatch {
     workers: JoinSet<Arc<str>>,
     /// Not yet admitted, in order of arrival: the Node is not known.
     arrived: Vec<Arrival>,
-    /// Static pods whose manifest has changed, until the pod of the manifest before has ended.
+    /// Pods that wait for an end: of the pod of the same name that an earlier manifest made, or of what the same pod was
+    /// before its manifest went away and came back (kubelet: `restartRequested`).
     held: BTreeMap<FullName, Arrival>,
+    /// Pods of earlier agents that are being removed.
+    removing: HashSet<Arc<str>>,
     node: watch::Receiver<Option<Arc<Node>>>,
     adoptable: Adoptable,
 }
@@ -64,7 +67,14 @@ struct Entry {
     pod_ref: PodRef,
     wish: watch::Sender<Wish>,
     cell: Arc<Cell>,
-    claim: Claim,
+    /// What it takes of the node; nothing if it was rejected.
+    claim: Option<Claim>,
+}
+
+impl Entry {
+    fn is_ending_for_good(&self) -> bool {
+        self.wish.borrow().object == ApiObject::Gone
+    }
 }
 
 impl Dispatch {
@@ -82,6 +92,7 @@ impl Dispatch {
             workers: JoinSet::new(),
             arrived: Vec::new(),
             held: BTreeMap::new(),
+            removing: HashSet::new(),
             node,
             adoptable,
         }
@@ -109,7 +120,9 @@ impl Dispatch {
             Heard::Applied(arrival) => self.applied(arrival),
             Heard::Gone(pod_ref) => self.gone(&pod_ref.uid),
             Heard::Complete(there) => {
-                let missing: Vec<_> = self.entries.keys().filter(|uid| !there.contains(*uid)).cloned().collect();
+                let waiting = self.arrived.iter().chain(self.held.values()).map(|arrival| &arrival.pod_ref.uid);
+                let known = self.entries.keys().chain(waiting);
+                let missing: Vec<_> = known.filter(|uid| !there.contains(*uid)).cloned().collect();
                 missing.iter().for_each(|uid| self.gone(uid));
                 self.remove_orphans(&there);
             }
@@ -118,13 +131,19 @@ impl Dispatch {
 
     fn applied(&mut self, arrival: Arrival) {
         let uid = &arrival.pod_ref.uid;
-        if let Some(entry) = self.entries.get(uid) {
+        // An object of the API server that is gone never comes back: whoever shows it once more has an old list.
+        let comes_back = |entry: &Entry| arrival.origin == Origin::Manifest && entry.is_ending_for_good();
+        if let Some(entry) = self.entries.get(uid).filter(|entry| !comes_back(entry)) {
             let Arrival { pod, tell, .. } = arrival;
             entry.wish.send_modify(|wish| (wish.pod, wish.tell) = (pod, tell));
             return;
         }
         if let Some(arrived) = self.arrived.iter_mut().find(|arrived| arrived.pod_ref.uid == *uid) {
             *arrived = arrival;
+            return;
+        }
+        if self.entries.contains_key(uid) || self.removing.contains(uid) {
+            self.held.insert(full_name(&arrival.pod_ref), arrival.anew());
             return;
         }
         if arrival.origin == Origin::Manifest && self.has_other_of(&arrival.pod_ref) {
@@ -152,7 +171,8 @@ impl Dispatch {
     fn admit_arrived(&mut self) {
         let Some(node) = self.node.borrow_and_update().clone() else { return };
         for arrival in std::mem::take(&mut self.arrived) {
-            let others = self.entries.values().filter(|entry| entry.cell.is_active()).map(|entry| &entry.claim);
+            let active = self.entries.values().filter(|entry| entry.cell.is_active());
+            let others = active.filter_map(|entry| entry.claim.as_ref());
             let rejection = admit_beside(&arrival.pod, &node, others).err().map(|rejection| {
                 crate::metrics::agent().operations.rejected(rejection.reason);
                 info!(pod = %arrival.pod_ref, reason = rejection.reason, message = rejection.message, "pod rejected");
@@ -170,7 +190,7 @@ impl Dispatch {
     fn begin(&mut self, arrival: Arrival, adopted: Vec<(PathBuf, Record)>, termination: Option<Termination>) {
         let Arrival { pod_ref, pod, tell, origin: _ } = arrival;
         let cell = self.pods.add(pod_ref.clone(), pod.clone());
-        let claim = Claim::of(&pod);
+        let claim = termination.is_none().then(|| Claim::of(&pod));
         let (wish, wishes) = watch::channel(Wish { pod, object: ApiObject::There, tell, termination });
         let span = info_span!("pod", namespace = %pod_ref.namespace, name = %pod_ref.name, uid = %pod_ref.uid);
         let known_as = pod_ref.clone();
@@ -192,6 +212,7 @@ impl Dispatch {
         self.arrived.retain(|arrived| &*arrived.pod_ref.uid != uid);
         self.held.retain(|_, held| &*held.pod_ref.uid != uid);
         if let Some(entry) = self.entries.get(uid) {
+            entry.cell.set_gone();
             entry.wish.send_modify(|wish| wish.object = ApiObject::Gone);
         }
     }
@@ -206,11 +227,10 @@ impl Dispatch {
         match ended {
             Ok(uid) => {
                 self.pods.remove(&uid);
-                let ended = self.entries.remove(&uid);
-                let held = ended.and_then(|entry| self.held.remove(&full_name(&entry.pod_ref)));
-                if let Some(arrival) = held {
-                    self.applied(arrival);
-                }
+                self.entries.remove(&uid);
+                self.removing.remove(&uid);
+                // Those that still have to wait are held again.
+                std::mem::take(&mut self.held).into_values().for_each(|arrival| self.applied(arrival));
             }
             // A worker that panicked is a bug; its pod goes on as it is, and is looked after again by the next agent.
             Err(error) => tracing::error!(%error, "a pod's worker ended by a panic"),
@@ -220,12 +240,14 @@ impl Dispatch {
     /// Pods that were deleted while no agent was there.
     fn remove_orphans(&mut self, there: &HashSet<Arc<str>>) {
         let mut known: HashSet<Arc<str>> = self.entries.keys().cloned().collect();
-        known.extend(there.iter().cloned());
+        known.extend(there.iter().chain(&self.removing).cloned());
         for (uid, attempts) in std::mem::take(&mut self.adoptable) {
             if !there.contains(uid.as_str()) {
-                known.insert(uid.as_str().into());
                 info!(uid, attempts = attempts.len(), "removing what is left of a pod that is gone");
-                self.workers.spawn(remove_orphan(self.context.clone(), uid.into(), attempts));
+                let uid: Arc<str> = uid.into();
+                known.insert(uid.clone());
+                self.removing.insert(uid.clone());
+                self.workers.spawn(remove_orphan(self.context.clone(), uid, attempts));
             }
         }
         adopt::remove_leftovers(&self.context, &known);

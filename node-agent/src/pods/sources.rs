@@ -38,6 +38,17 @@ pub(super) struct Arrival {
     pub(super) tell: Option<PodRef>,
 }
 
+impl Arrival {
+    /// Of a pod that ends here and begins again: what its mirror tells of its earlier life is no past of this one.
+    pub(super) fn anew(self) -> Self {
+        if self.origin == Origin::Api {
+            return self;
+        }
+        let pod = Pod { status: None, ..Pod::clone(&self.pod) };
+        Self { pod: Arc::new(pod), ..self }
+    }
+}
+
 /// Where a pod came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
@@ -92,7 +103,12 @@ impl Sources {
             }
             (Origin::Manifest, Change::Applied(pod_ref, pod)) => {
                 self.there.entry(origin).or_default().insert(pod_ref.uid.clone());
-                self.statics.insert(full_name(&pod_ref), (pod_ref.clone(), pod.clone()));
+                let name = full_name(&pod_ref);
+                // Back before it had ended: it begins anew, and its mirror shows that.
+                if let Some(uids) = self.ending.get_mut(&name) {
+                    uids.remove(&pod_ref.uid);
+                }
+                self.statics.insert(name, (pod_ref.clone(), pod.clone()));
                 Some(Heard::Applied(self.arrival(pod_ref, pod)))
             }
             (Origin::Api, Change::Gone(pod_ref)) => {
@@ -276,6 +292,24 @@ mod tests {
         assert!(sources.waits());
         assert_eq!(actions(&mut sources), [MirrorAction::Delete("m1".into())]);
         assert!(!sources.waits());
+    }
+
+    #[test]
+    fn a_manifest_that_is_back_before_its_pod_has_ended_keeps_its_mirror_and_has_one_made_again() {
+        let mut sources = joined();
+        sources.take(Origin::Manifest, of_manifest("s"));
+        sources.take(Origin::Manifest, complete(&["s"]));
+        sources.take(Origin::Api, mirror("m1", "s"));
+        sources.take(Origin::Api, complete(&["m1"]));
+        let (gone, _) = pod("s", "web-n", json!({}));
+        sources.take(Origin::Manifest, Change::Gone(gone));
+        assert_eq!(told(sources.take(Origin::Manifest, of_manifest("s"))).as_deref(), Some("m1"));
+        assert_eq!(sources.mirror_actions(|_| true), []);
+        assert!(!sources.waits());
+        let (gone, _) = pod("m1", "web-n", json!({}));
+        sources.take(Origin::Api, Change::Gone(gone));
+        let actions: Vec<_> = sources.mirror_actions(|_| true).into_iter().map(|(_, action)| action).collect();
+        assert_eq!(actions, [MirrorAction::Create], "though a pod of this UID runs");
     }
 
     #[test]

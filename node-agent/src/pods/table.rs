@@ -39,6 +39,8 @@ struct Known {
     pod: Arc<Pod>,
     status: Option<PodStatus>,
     containers: BTreeMap<String, Running>,
+    /// Its object is no more; what is left of it ends.
+    gone: bool,
     /// Until it runs.
     first_seen: Option<Instant>,
 }
@@ -61,7 +63,7 @@ impl Pods {
     pub(super) fn add(&self, pod_ref: PodRef, pod: Arc<Pod>) -> Arc<Cell> {
         // One that ran before us has no start to be timed.
         let first_seen = (!runs(pod.status.as_ref())).then(Instant::now);
-        let known = Known { pod, status: None, containers: BTreeMap::new(), first_seen };
+        let known = Known { pod, status: None, containers: BTreeMap::new(), gone: false, first_seen };
         let cell = Arc::new(Cell { pod_ref: pod_ref.clone(), known: Mutex::new(known) });
         self.0.cells.write().unwrap_or_else(PoisonError::into_inner).insert(pod_ref.uid, cell.clone());
         cell
@@ -88,11 +90,11 @@ impl Pods {
         self.cells().iter().map(|cell| cell.pod_with_status()).collect()
     }
 
-    /// One of them.
+    /// One of them. Beside one that ends after its object is gone there may be its successor: that has the name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         let cells = self.cells();
-        let cell = cells.iter().find(|cell| &*cell.pod_ref.namespace == namespace && &*cell.pod_ref.name == name)?;
-        Some(cell.pod_with_status())
+        let named = cells.iter().filter(|cell| &*cell.pod_ref.namespace == namespace && &*cell.pod_ref.name == name);
+        Some(named.min_by_key(|cell| cell.lock().gone)?.pod_with_status())
     }
 
     /// Whether anything of a pod may still be here.
@@ -165,11 +167,18 @@ impl Cell {
         self.lock().pod.clone()
     }
 
-    /// Whether it counts for admission: it has not ended.
+    /// Whether it counts for admission: it has not ended, and is wanted (kubelet: `HandlePodRemoves`).
     pub(super) fn is_active(&self) -> bool {
         let known = self.lock();
+        if known.gone {
+            return false;
+        }
         let status = known.status.as_ref().or(known.pod.status.as_ref());
         !matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+    }
+
+    pub(super) fn set_gone(&self) {
+        self.lock().gone = true;
     }
 
     pub(super) fn set_pod(&self, pod: Arc<Pod>) {
@@ -203,4 +212,31 @@ impl Cell {
 
 fn runs(status: Option<&PodStatus>) -> bool {
     matches!(status.and_then(|status| status.phase.as_deref()), Some("Running" | "Succeeded" | "Failed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_that_of_the_pod_whose_object_is_there() {
+        let pods = Pods::new();
+        let add = |uid: String, name: &str| {
+            let metadata = serde_json::json!({ "metadata": { "namespace": "shop", "name": name, "uid": uid } });
+            let pod: Pod = serde_json::from_value(metadata).unwrap();
+            pods.add(PodRef::of(&pod).unwrap(), Arc::new(pod))
+        };
+        // Many, because the order of a table's entries is chance.
+        let names: Vec<String> = (0..20).map(|number| format!("web-{number}")).collect();
+        for name in &names {
+            let before = add(format!("{name}-before"), name);
+            before.set_gone();
+            assert!(!before.is_active());
+            assert!(pods.get("shop", name).is_some(), "it still answers for itself");
+            assert!(add(format!("{name}-now"), name).is_active());
+        }
+        for name in names {
+            assert_eq!(pods.get("shop", &name).unwrap().metadata.uid, Some(format!("{name}-now")));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! their real protocols, so that they can fail on cue.
 
 mod api;
+mod dispatching;
 mod front;
 mod lives;
 pub(crate) mod registry;

@@ -132,16 +132,7 @@ impl Scene {
             starts: Starts::default(),
             cgroups: Arc::new(Cgroups::detect().unwrap()),
         };
-        let mut pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": { "name": "web", "namespace": "shop", "uid": "uid-1", "generation": 1 },
-            "spec": {
-                "hostNetwork": true, "enableServiceLinks": false, "terminationGracePeriodSeconds": 30,
-                "containers": [{ "name": "app", "image": format!("{}/app:1", registry.address) }],
-            },
-        });
-        change(&mut pod);
-        let pod: Pod = serde_json::from_value(pod).unwrap();
+        let pod = pod(&registry, change);
         let tell = PodRef::of(&pod);
         let wish = watch::Sender::new(Wish { pod: Arc::new(pod), object: ApiObject::There, tell, termination: None });
         Self {
@@ -157,6 +148,21 @@ impl Scene {
             server: Some(server),
             _loops: loops,
         }
+    }
+
+    /// Another pod like the first one, changed by `change`.
+    pub(super) fn pod(&self, change: impl FnOnce(&mut Value)) -> Pod {
+        pod(&self.registry, change)
+    }
+
+    /// What its parts share.
+    pub(super) fn context(&self) -> Arc<Context> {
+        self.context.clone()
+    }
+
+    /// A new agent knows of none.
+    pub(super) fn forget_pods(&mut self) {
+        self.pods = Pods::new();
     }
 
     /// Starts the pod's worker, as the dispatcher does; with what is on disk from an earlier one.
@@ -237,6 +243,19 @@ impl Scene {
     pub(super) fn calls(&self) -> Vec<String> {
         self.front.calls().borrow().clone()
     }
+}
+
+fn pod(registry: &FakeRegistry, change: impl FnOnce(&mut Value)) -> Pod {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "web", "namespace": "shop", "uid": "uid-1", "generation": 1 },
+        "spec": {
+            "hostNetwork": true, "enableServiceLinks": false, "terminationGracePeriodSeconds": 30,
+            "containers": [{ "name": "app", "image": format!("{}/app:1", registry.address) }],
+        },
+    });
+    change(&mut pod);
+    serde_json::from_value(pod).unwrap()
 }
 
 fn spawn(future: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
