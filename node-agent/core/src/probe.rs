@@ -10,17 +10,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::Probe;
 
 use crate::events::{Event, reason};
-use crate::pod::Failure;
 
 mod handler;
 
 pub use handler::{Handler, Hook, Scheme, hook_handler, probe_handler};
-
-/// Tries of one probe when the try itself is not possible, before that is told.
-pub const RETRIES: u32 = 3;
 
 /// Which of the three.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +49,7 @@ pub enum ProbeResult {
     Warning {
         output: String,
     },
-    /// Could not be tried ([`RETRIES`] times): counts for nothing.
+    /// Could not be tried: counts for nothing.
     Unknown {
         error: String,
     },
@@ -69,7 +65,8 @@ pub enum Outcome {
 }
 
 /// A probe of one attempt. One per probe and attempt; the agent owns the loop: wait for [`Prober::next`], try with
-/// [`Prober::timeout`], [`Prober::observe`], read [`Prober::outcome`], stop when [`Prober::is_done`].
+/// [`Prober::timeout`], [`Prober::observe`], read [`Prober::outcome`]. A startup probe is over when that is known, a liveness
+/// probe when it is a failure.
 #[derive(Debug, Clone)]
 pub struct Prober {
     kind: ProbeKind,
@@ -82,7 +79,6 @@ pub struct Prober {
     /// The last result and how often it came in a row.
     run: Option<(Outcome, u32)>,
     outcome: Outcome,
-    done: bool,
 }
 
 impl Prober {
@@ -109,14 +105,12 @@ impl Prober {
                 ProbeKind::Liveness => Outcome::Success,
                 ProbeKind::Readiness => Outcome::Failure,
             },
-            done: false,
         }
     }
 
     /// For an attempt that ran before this agent started: it is what it was told to be (KEP-4781).
     pub fn resumed(kind: ProbeKind, probe: &Probe, started_at: Timestamp, was: Outcome) -> Self {
-        let done = kind == ProbeKind::Startup && was == Outcome::Success;
-        Self { outcome: was, done, ..Self::new(kind, probe, started_at) }
+        Self { outcome: was, ..Self::new(kind, probe, started_at) }
     }
 
     /// Which of the three it is.
@@ -130,18 +124,12 @@ impl Prober {
     }
 
     /// When the next try is due: `initialDelaySeconds` after the start of the attempt, then a period after the last one.
-    /// With [`Prober::may_try_early`] the first may be made as soon as the guest listens.
     pub fn next(&self, last: Option<Timestamp>) -> Timestamp {
         let due = match last {
             Some(last) => last.saturating_add(self.period),
             None => self.started_at.saturating_add(self.initial_delay),
         };
         due.unwrap_or(Timestamp::MAX)
-    }
-
-    /// No initial delay is asked for.
-    pub fn may_try_early(&self) -> bool {
-        self.initial_delay.is_zero()
     }
 
     /// Takes a result; returns the event to record, if any.
@@ -162,9 +150,6 @@ impl Prober {
                 return Some(Event::warning(reason::UNHEALTHY, message));
             }
         };
-        if self.done {
-            return None;
-        }
         let in_a_row = match self.run {
             Some((last, count)) if last == result => count.saturating_add(1),
             Some(_) | None => 1,
@@ -173,11 +158,6 @@ impl Prober {
         let threshold = if result == Outcome::Success { self.success_threshold } else { self.failure_threshold };
         if in_a_row >= threshold {
             self.outcome = result;
-            self.done = match self.kind {
-                ProbeKind::Startup => true,
-                ProbeKind::Liveness => result == Outcome::Failure,
-                ProbeKind::Readiness => false,
-            };
         }
         event
     }
@@ -186,54 +166,6 @@ impl Prober {
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
-
-    /// No further try: it was decided for this attempt.
-    pub fn is_done(&self) -> bool {
-        self.done
-    }
-}
-
-/// The probes of a container, startup first.
-pub fn probes(container: &Container) -> Vec<(ProbeKind, &Probe)> {
-    [
-        (ProbeKind::Startup, &container.startup_probe),
-        (ProbeKind::Liveness, &container.liveness_probe),
-        (ProbeKind::Readiness, &container.readiness_probe),
-    ]
-    .into_iter()
-    .filter_map(|(kind, probe)| Some((kind, probe.as_ref()?)))
-    .collect()
-}
-
-/// What the probes of one running attempt say together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// For [`crate::pod::Running::started`].
-    pub started: bool,
-    /// For [`crate::pod::Running::ready`].
-    pub ready: bool,
-    /// For [`crate::pod::Running::failure`].
-    pub failure: Option<Failure>,
-}
-
-/// `probers` are those of one attempt; `post_start_done`: its hook succeeded, or there is none.
-pub fn verdict<'a>(probers: impl IntoIterator<Item = &'a Prober>, post_start_done: bool) -> Verdict {
-    let mut verdict = Verdict { started: post_start_done, ready: true, failure: None };
-    for prober in probers {
-        match (prober.kind, prober.outcome) {
-            (ProbeKind::Startup, outcome) => {
-                verdict.started &= outcome == Outcome::Success;
-                if outcome == Outcome::Failure {
-                    verdict.failure = Some(Failure::Startup);
-                }
-            }
-            (ProbeKind::Liveness, Outcome::Failure) => verdict.failure = verdict.failure.or(Some(Failure::Liveness)),
-            (ProbeKind::Liveness, Outcome::Unknown | Outcome::Success) => {}
-            (ProbeKind::Readiness, outcome) => verdict.ready &= outcome == Outcome::Success,
-        }
-    }
-    verdict.ready &= verdict.started;
-    verdict
 }
 
 #[cfg(test)]

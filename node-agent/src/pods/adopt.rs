@@ -109,6 +109,7 @@ pub(super) async fn remove_orphan(context: Arc<Context>, uid: Arc<str>, attempts
         }
     }
     drop(fs::remove_dir_all(context.layout.pod_bundles(&uid)));
+    context.status.forget(pod);
     uid
 }
 

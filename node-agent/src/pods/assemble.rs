@@ -1,5 +1,6 @@
 //! Puts together what pods need, in the order in which a pod meets it, and starts it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use samara_core::statics::Surroundings;
@@ -70,6 +71,7 @@ pub fn start(
     let (status, status_loop) = StatusWriter::new();
     let (events, event_loop) =
         Recorder::new(Source { component: "kubelet", host: config.node_name.clone() }, config.pods.events);
+    let mut told_before = BTreeMap::new();
     match client {
         Some(client) => {
             tasks.spawn(objects.services.clone().keep(client.clone(), shutdown.clone()));
@@ -77,7 +79,9 @@ pub fn start(
             tasks.spawn(status_loop.run(client.clone(), starts.clone(), shutdown.clone()));
         }
         None => {
-            let files = StatusFiles::open(&layout.status()).map_err(PodsError::StatusFiles)?;
+            let is_here = |uid: &str| layout.pod_bundles(uid).exists();
+            let (files, told) = StatusFiles::open(&layout.status(), is_here).map_err(PodsError::StatusFiles)?;
+            told_before = told;
             tasks.spawn(event_loop.run_alone(files.clone(), shutdown.clone()));
             tasks.spawn(status_loop.run_alone(files, starts.clone(), shutdown.clone()));
         }
@@ -150,7 +154,7 @@ pub fn start(
         receiver
     });
     let mirrors = client.filter(|_| manifests.is_some()).map(|client| Mirrors::new(client.clone(), node.clone()));
-    let ears = Ears { api, manifests, mirrors, node: node.clone(), pods: pods.clone() };
+    let ears = Ears { api, manifests, told_before, mirrors, node: node.clone(), pods: pods.clone() };
     let (heard, receiver) = mpsc::channel(256);
     tasks.spawn(hear::hear(ears, heard, shutdown.clone()));
     tasks.spawn(dispatch::Dispatch::new(Arc::new(context), pods.clone()).run(receiver, shutdown.clone()));

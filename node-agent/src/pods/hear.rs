@@ -1,7 +1,10 @@
 //! Brings the sources of pods together, and carries out what that means for mirrors.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::PodStatus;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,8 @@ const LOOKS_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Ears {
     pub(super) api: Option<mpsc::Receiver<Change>>,
     pub(super) manifests: Option<mpsc::Receiver<Change>>,
+    /// What an earlier agent told of manifests' pods, by UID, where no API server has it.
+    pub(super) told_before: BTreeMap<Arc<str>, PodStatus>,
     /// For mirrors, where there are both.
     pub(super) mirrors: Option<Mirrors>,
     /// A mirror needs the Node.
@@ -29,7 +34,8 @@ pub(super) struct Ears {
 /// Passes on what is heard until `shutdown`.
 pub(super) async fn hear(mut ears: Ears, heard: mpsc::Sender<Heard>, shutdown: CancellationToken) {
     let expected = [(Origin::Api, ears.api.is_some()), (Origin::Manifest, ears.manifests.is_some())];
-    let mut sources = Sources::new(expected.into_iter().filter(|(_, there)| *there).map(|(origin, _)| origin));
+    let expected = expected.into_iter().filter(|(_, there)| *there).map(|(origin, _)| origin);
+    let mut sources = Sources::new(expected, std::mem::take(&mut ears.told_before));
     let mut node = ears.node.watch();
     loop {
         if let Some(mirrors) = &mut ears.mirrors {

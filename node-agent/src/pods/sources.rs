@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use samara_core::statics::{MirrorAction, hash_of, mirror_action, mirrored, with_mirror};
 
 use super::PodRef;
@@ -70,12 +70,14 @@ pub(super) struct Sources {
     mirrors: BTreeMap<FullName, (PodRef, Arc<Pod>)>,
     /// Static pods whose manifests are gone or changed, by the name that their mirrors have.
     ending: BTreeMap<FullName, BTreeSet<Arc<str>>>,
+    /// What an earlier agent told of pods that did not arrive yet.
+    told_before: BTreeMap<Arc<str>, PodStatus>,
 }
 
 impl Sources {
     /// `expected`: without the first word of one of these nobody knows which pods there are. Without an API server static
     /// pods are told of under their own names.
-    pub(super) fn new(expected: impl IntoIterator<Item = Origin>) -> Self {
+    pub(super) fn new(expected: impl IntoIterator<Item = Origin>, told_before: BTreeMap<Arc<str>, PodStatus>) -> Self {
         let expected: BTreeSet<Origin> = expected.into_iter().collect();
         Self {
             alone: !expected.contains(&Origin::Api),
@@ -85,6 +87,7 @@ impl Sources {
             statics: BTreeMap::new(),
             mirrors: BTreeMap::new(),
             ending: BTreeMap::new(),
+            told_before,
         }
     }
 
@@ -135,6 +138,8 @@ impl Sources {
                 }
                 self.there.insert(origin, there);
                 self.complete.insert(origin);
+                // Whoever comes from now on begins.
+                self.told_before.clear();
                 let all = || self.there.values().flatten().cloned().collect();
                 self.is_complete().then(|| Heard::Complete(all()))
             }
@@ -145,10 +150,14 @@ impl Sources {
         self.complete == self.expected
     }
 
-    fn arrival(&self, pod_ref: PodRef, pod: Arc<Pod>) -> Arrival {
-        let (tell, pod) = match self.fitting_mirror(&pod_ref) {
-            Some((mirror, object)) => (Some(mirror.clone()), Arc::new(with_mirror(&pod, object))),
-            None => (self.alone.then(|| pod_ref.clone()), pod),
+    fn arrival(&mut self, pod_ref: PodRef, pod: Arc<Pod>) -> Arrival {
+        let before = self.told_before.remove(&pod_ref.uid);
+        let (tell, pod) = match (self.fitting_mirror(&pod_ref), before) {
+            (Some((mirror, object)), _) => (Some(mirror.clone()), Arc::new(with_mirror(&pod, object))),
+            (None, Some(told)) => {
+                (self.alone.then(|| pod_ref.clone()), Arc::new(Pod { status: Some(told), ..Pod::clone(&pod) }))
+            }
+            (None, None) => (self.alone.then(|| pod_ref.clone()), pod),
         };
         Arrival { pod_ref, pod, origin: Origin::Manifest, tell }
     }
@@ -226,7 +235,7 @@ mod tests {
     }
 
     fn joined() -> Sources {
-        Sources::new([Origin::Api, Origin::Manifest])
+        Sources::new([Origin::Api, Origin::Manifest], BTreeMap::new())
     }
 
     fn told(heard: Option<Heard>) -> Option<Arc<str>> {
@@ -314,9 +323,31 @@ mod tests {
 
     #[test]
     fn without_an_api_server_a_static_pod_is_told_of_under_its_own_name() {
-        let mut sources = Sources::new([Origin::Manifest]);
+        let mut sources = Sources::new([Origin::Manifest], BTreeMap::new());
         assert_eq!(told(sources.take(Origin::Manifest, of_manifest("s"))).as_deref(), Some("s"));
         assert!(sources.take(Origin::Manifest, complete(&["s"])).is_some());
         assert_eq!(actions(&mut sources), []);
+    }
+    #[test]
+    fn what_an_earlier_agent_told_is_the_past_of_a_pod_that_is_there_at_first() {
+        let told = PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() };
+        let before = ["s", "t"].map(|uid| (Arc::from(uid), told.clone()));
+        let mut sources = Sources::new([Origin::Manifest], before.into());
+        let mut past = |uid| {
+            let Some(Heard::Applied(arrival)) = sources.take(Origin::Manifest, of_manifest(uid)) else {
+                panic!("{uid}")
+            };
+            assert_eq!(arrival.tell.map(|tell| tell.uid), Some(uid.into()));
+            arrival.pod.status.clone().and_then(|status| status.phase)
+        };
+        assert_eq!(past("s").as_deref(), Some("Running"));
+        assert_eq!(past("s").as_deref(), Some("Pending"), "its manifest's own: what was told is no news");
+        sources.take(Origin::Manifest, complete(&["s"]));
+        assert_eq!(told_phase(sources.take(Origin::Manifest, of_manifest("t"))).as_deref(), Some("Pending"));
+    }
+
+    fn told_phase(heard: Option<Heard>) -> Option<String> {
+        let Some(Heard::Applied(arrival)) = heard else { panic!("{heard:?}") };
+        arrival.pod.status.clone()?.phase
     }
 }

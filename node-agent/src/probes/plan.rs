@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::Container;
 pub enum Begin {
     /// It has just been started.
     Fresh,
-    /// An earlier agent started it, and it had passed its hook and startup probe.
-    Adopted,
+    /// An earlier agent started it, and told this of it. Its hook does not run again, as with the kubelet, though nobody
+    /// knows whether it had come to its end.
+    Adopted { started: bool, ready: bool },
 }
 
 /// A container's probes and hook.
@@ -24,12 +25,12 @@ pub struct Plan {
 impl Plan {
     /// From the container's spec.
     pub fn of(container: &Container, begin: Begin) -> Self {
-        let fresh = begin == Begin::Fresh;
         let hook = container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.post_start.is_some());
+        let has_started = matches!(begin, Begin::Adopted { started: true, .. });
         Self {
             begin,
-            hook: fresh && hook,
-            startup: fresh && container.startup_probe.is_some(),
+            hook: begin == Begin::Fresh && hook,
+            startup: !has_started && container.startup_probe.is_some(),
             liveness: container.liveness_probe.is_some(),
             readiness: container.readiness_probe.is_some(),
         }
@@ -40,9 +41,9 @@ impl Plan {
         !self.hook && !self.startup
     }
 
-    /// It is ready as soon as it is started.
+    /// It is ready as soon as it is started, or it was and stays so until its probe says otherwise (KEP-4781).
     pub fn is_ready(self) -> bool {
-        !self.readiness
+        !self.readiness || matches!(self.begin, Begin::Adopted { started: true, ready: true })
     }
 
     /// There is anything to do.
@@ -63,24 +64,40 @@ mod tests {
         assert!(plan.is_started() && plan.is_ready() && !plan.is_any());
     }
 
+    const ADOPTED: [Begin; 3] = [
+        Begin::Adopted { started: false, ready: false },
+        Begin::Adopted { started: true, ready: false },
+        Begin::Adopted { started: true, ready: true },
+    ];
+
     #[test]
-    fn a_startup_probe_or_a_hook_keeps_it_from_being_started_and_an_adopted_one_has_passed_both() {
+    fn a_hook_runs_in_the_life_of_the_agent_that_started_its_container_or_never() {
         let hook = Lifecycle { post_start: Some(LifecycleHandler::default()), ..Lifecycle::default() };
-        let with_hook = Container { lifecycle: Some(hook), ..Container::default() };
-        let with_probe = Container { startup_probe: Some(Probe::default()), ..Container::default() };
-        for container in [with_hook, with_probe] {
-            assert!(!Plan::of(&container, Begin::Fresh).is_started());
-            let adopted = Plan::of(&container, Begin::Adopted);
-            assert!(adopted.is_started() && !adopted.is_any());
+        let container = Container { lifecycle: Some(hook), ..Container::default() };
+        let fresh = Plan::of(&container, Begin::Fresh);
+        assert!(!fresh.is_started() && fresh.is_any());
+        for begin in ADOPTED {
+            let plan = Plan::of(&container, begin);
+            assert!(plan.is_started() && !plan.is_any(), "{begin:?}");
         }
     }
 
     #[test]
-    fn a_readiness_probe_keeps_it_from_being_ready() {
+    fn a_startup_probe_goes_on_until_it_has_passed() {
+        let container = Container { startup_probe: Some(Probe::default()), ..Container::default() };
+        assert!(!Plan::of(&container, Begin::Fresh).is_started());
+        let started = ADOPTED.map(|begin| Plan::of(&container, begin).is_started());
+        assert_eq!(started, [false, true, true]);
+    }
+
+    #[test]
+    fn a_readiness_probe_keeps_it_from_being_ready_unless_it_was() {
         let container = Container { readiness_probe: Some(Probe::default()), ..Container::default() };
-        for begin in [Begin::Fresh, Begin::Adopted] {
+        assert!(!Plan::of(&container, Begin::Fresh).is_ready());
+        for (begin, ready) in ADOPTED.into_iter().zip([false, false, true]) {
             let plan = Plan::of(&container, begin);
-            assert!(plan.is_started() && !plan.is_ready() && plan.is_any());
+            assert!(plan.is_started() && plan.is_any());
+            assert_eq!(plan.is_ready(), ready, "{begin:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Probe;
 use samara_core::events::{self, Event};
 use samara_core::pod::Failure;
 use samara_core::probe::{Hook, Outcome, ProbeKind, ProbeResult, Prober};
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::plan::{Begin, Plan};
@@ -20,25 +21,45 @@ use crate::metrics;
 const EAGER_FIRST: Duration = Duration::from_millis(10);
 const EAGER_LAST: Duration = Duration::from_millis(160);
 
-/// Tells what it finds, for as long as it is polled.
-pub async fn run(subject: Subject, plan: Plan, tell: impl Fn(Finding) + Send + Sync) {
+/// Tells what it finds, for as long as it is polled. Once its pod is `ending` nothing is to come of the hook, of startup and
+/// of liveness; readiness is told to the end, for those who still send requests (KEP-1669; kubelet:
+/// `StopLivenessAndStartup`).
+pub async fn run(subject: Subject, plan: Plan, ending: CancellationToken, tell: impl Fn(Finding) + Send + Sync) {
+    if ending.run_until_cancelled(begin(&subject, plan, &tell)).await != Some(Begun::Started) {
+        return;
+    }
+    tokio::join!(ending.run_until_cancelled(liveness(&subject, plan, &tell)), readiness(&subject, plan, &tell));
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Begun {
+    Started,
+    Failed,
+}
+
+/// The hook and the startup probe.
+async fn begin(subject: &Subject, plan: Plan, tell: &(impl Fn(Finding) + Send + Sync)) -> Begun {
+    let failed = |failure| {
+        tell(Finding::Failed(failure));
+        Begun::Failed
+    };
     if plan.hook
-        && let Err(error) = hook(&subject, Hook::PostStart).await
+        && let Err(error) = hook(subject, Hook::PostStart).await
     {
         debug!(container = subject.container.name, error, "postStart hook failed");
         subject.record(events::post_start_failed());
-        return tell(Finding::Failed(Failure::PostStartHook));
+        return failed(Failure::PostStartHook);
     }
     if let Some(probe) = subject.container.startup_probe.as_ref().filter(|_| plan.startup) {
-        match startup(&subject, probe, plan.begin).await {
-            Outcome::Failure => return tell(Finding::Failed(Failure::Startup)),
+        match startup(subject, probe, plan.begin).await {
+            Outcome::Failure => return failed(Failure::Startup),
             Outcome::Success | Outcome::Unknown => {}
         }
     }
     if !plan.is_started() {
         tell(Finding::Started);
     }
-    tokio::join!(liveness(&subject, plan, &tell), readiness(&subject, plan, &tell));
+    Begun::Started
 }
 
 async fn startup(subject: &Subject, probe: &Probe, begin: Begin) -> Outcome {
@@ -63,7 +84,7 @@ async fn liveness(subject: &Subject, plan: Plan, tell: &(impl Fn(Finding) + Send
 async fn readiness(subject: &Subject, plan: Plan, tell: &(impl Fn(Finding) + Send + Sync)) {
     let Some(probe) = &subject.container.readiness_probe else { return };
     let mut tries = Tries::new(subject, ProbeKind::Readiness, probe, plan.begin);
-    let mut told = Outcome::Unknown;
+    let mut told = tries.prober.outcome();
     loop {
         let outcome = tries.next().await;
         if outcome != told {
@@ -88,7 +109,13 @@ struct Tries<'a> {
 
 impl<'a> Tries<'a> {
     fn new(subject: &'a Subject, kind: ProbeKind, probe: &'a Probe, begin: Begin) -> Self {
-        Self { subject, probe, prober: Prober::new(kind, probe, subject.started_at), last: None, begin }
+        let prober = match (kind, begin) {
+            (ProbeKind::Readiness, Begin::Adopted { started: true, ready: true }) => {
+                Prober::resumed(kind, probe, subject.started_at, Outcome::Success)
+            }
+            (_, Begin::Fresh | Begin::Adopted { .. }) => Prober::new(kind, probe, subject.started_at),
+        };
+        Self { subject, probe, prober, last: None, begin }
     }
 
     /// Where the probe stands after the next try.

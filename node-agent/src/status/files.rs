@@ -1,8 +1,10 @@
 //! Pods' status told to files, where there is no API server: `<run-dir>/status/<uid>.json`, a Pod without its spec.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,13 +21,18 @@ pub struct StatusFiles {
 }
 
 impl StatusFiles {
-    /// Empties it: what an earlier agent told is told anew.
-    pub fn open(dir: &Path) -> io::Result<Self> {
+    /// With what an earlier agent told of pods that it left here, by UID; of all others nothing stays.
+    pub fn open(dir: &Path, is_here: impl Fn(&str) -> bool) -> io::Result<(Self, BTreeMap<Arc<str>, PodStatus>)> {
+        let mut told = BTreeMap::new();
         fs::create_dir_all(dir)?;
         for entry in fs::read_dir(dir)? {
-            fs::remove_file(entry?.path())?;
+            let path = entry?.path();
+            match uid(&path).filter(|uid| is_here(uid)).zip(read(&path)) {
+                Some((uid, status)) => drop(told.insert(uid.into(), status)),
+                None => fs::remove_file(path)?,
+            }
         }
-        Ok(Self { dir: dir.to_owned() })
+        Ok((Self { dir: dir.to_owned() }, told))
     }
 
     /// By rename: a reader sees the old or the new.
@@ -79,27 +86,59 @@ impl StatusFiles {
     }
 }
 
+/// Of a file that [`StatusFiles::write`] wrote.
+fn uid(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_suffix(".json")
+}
+
+/// `None` for what is no status.
+fn read(path: &Path) -> Option<PodStatus> {
+    serde_json::from_slice::<Pod>(&fs::read(path).ok()?).ok()?.status
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn pod() -> PodRef {
+        PodRef { uid: "u".into(), namespace: "default".into(), name: "web".into() }
+    }
+
+    fn running() -> PodStatus {
+        PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() }
+    }
+
     #[test]
-    fn a_status_is_there_until_the_pod_is_gone_and_an_earlier_agents_is_not() {
+    fn a_status_is_there_until_the_pod_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status");
-        let pod = PodRef { uid: "u".into(), namespace: "default".into(), name: "web".into() };
-        let files = StatusFiles::open(&path).unwrap();
-        let status = PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() };
-        files.write(&pod, status.clone()).unwrap();
+        let (files, told) = StatusFiles::open(&path, |_| true).unwrap();
+        assert!(told.is_empty());
+        files.write(&pod(), running()).unwrap();
         let read: Pod = serde_json::from_slice(&fs::read(path.join("u.json")).unwrap()).unwrap();
-        assert_eq!((read.metadata.name.as_deref(), read.status), (Some("web"), Some(status)));
-        let files = StatusFiles::open(&path).unwrap();
-        assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
-        files.remove("u").unwrap();
+        assert_eq!((read.metadata.name.as_deref(), read.status), (Some("web"), Some(running())));
         (0..20).for_each(|number| files.warn("u", &format!("{number}\nmore")));
         let kept = fs::read_to_string(path.join("u.warnings")).unwrap();
         assert_eq!((kept.lines().count(), kept.lines().next_back()), (WARNINGS, Some("19 more")));
         files.remove("u").unwrap();
+        files.remove("u").unwrap();
         assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_agent_told_is_known_of_pods_that_are_here_and_gone_of_all_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let (files, _) = StatusFiles::open(dir.path(), |_| true).unwrap();
+        for uid in ["here", "away"] {
+            files.write(&PodRef { uid: uid.into(), ..pod() }, running()).unwrap();
+        }
+        files.warn("here", "once more if it is still so");
+        for (name, text) in [("broken.json", "{"), ("empty.json", ""), ("cut.tmp", "{}"), ("bare.json", "{}")] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        let (_, told) = StatusFiles::open(dir.path(), |uid| uid != "away").unwrap();
+        assert_eq!(told, BTreeMap::from([("here".into(), running())]));
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["here.json"]);
     }
 }

@@ -23,7 +23,6 @@ fn an_unset_probe_has_the_apis_defaults() {
     assert_eq!(prober.timeout(), Duration::from_secs(1));
     assert_eq!(prober.next(None), at(0));
     assert_eq!(prober.next(Some(at(3))), at(13));
-    assert!(prober.may_try_early());
 }
 
 #[test]
@@ -32,7 +31,6 @@ fn the_first_try_waits_for_the_initial_delay_and_the_others_a_period() {
     let prober = prober(ProbeKind::Liveness, probe);
     assert_eq!(prober.next(None), at(5));
     assert_eq!(prober.next(Some(at(5))), at(7));
-    assert!(!prober.may_try_early());
 }
 
 #[test]
@@ -56,23 +54,6 @@ fn a_threshold_counts_results_in_a_row() {
         outcomes.push(prober.outcome() == Outcome::Success);
     }
     assert_eq!(outcomes, [false, false, false, true, true, true, true, true, true, false]);
-    assert!(!prober.is_done());
-}
-
-#[test]
-fn a_decided_liveness_failure_and_a_decided_startup_end_the_probing() {
-    let once = || Probe { failure_threshold: Some(1), ..Probe::default() };
-    let mut live = prober(ProbeKind::Liveness, once());
-    live.observe(&ProbeResult::Success);
-    assert!(!live.is_done());
-    live.observe(&failure());
-    assert!(live.is_done());
-    assert_eq!(live.observe(&failure()), None, "nothing more is said of it");
-    let mut startup = prober(ProbeKind::Startup, once());
-    startup.observe(&ProbeResult::Success);
-    assert!(startup.is_done());
-    startup.observe(&failure());
-    assert_eq!(startup.outcome(), Outcome::Success);
 }
 
 #[test]
@@ -96,29 +77,20 @@ fn failures_and_warnings_are_told_in_the_kubelets_words() {
 }
 
 #[test]
-fn a_probe_of_an_attempt_from_before_the_agents_restart_keeps_its_outcome() {
-    let ready = Prober::resumed(ProbeKind::Readiness, &Probe::default(), at(0), Outcome::Success);
-    assert_eq!(ready.outcome(), Outcome::Success);
-    assert!(Prober::resumed(ProbeKind::Startup, &Probe::default(), at(0), Outcome::Success).is_done());
-}
-
-#[test]
-fn the_startup_probe_gates_readiness() {
-    let mut startup = prober(ProbeKind::Startup, Probe { failure_threshold: Some(1), ..Probe::default() });
-    let mut ready = prober(ProbeKind::Readiness, Probe::default());
-    ready.observe(&ProbeResult::Success);
-    let says = |startup: &Prober, ready: &Prober, hook| verdict([startup, ready], hook);
-    assert_eq!(says(&startup, &ready, true), Verdict { started: false, ready: false, failure: None });
-    let failed = {
-        let mut startup = startup.clone();
-        startup.observe(&failure());
-        says(&startup, &ready, true)
-    };
-    assert_eq!(failed.failure, Some(Failure::Startup));
-    startup.observe(&ProbeResult::Success);
-    assert_eq!(says(&startup, &ready, true), Verdict { started: true, ready: true, failure: None });
-    assert_eq!(says(&startup, &ready, false), Verdict { started: false, ready: false, failure: None });
-    assert_eq!(verdict([], true), Verdict { started: true, ready: true, failure: None });
+fn a_probe_of_an_attempt_from_before_the_agents_restart_keeps_its_outcome_until_a_threshold_says_otherwise() {
+    let probe = Probe { failure_threshold: Some(3), success_threshold: Some(2), ..Probe::default() };
+    for (was, result, tries) in [(Outcome::Success, failure(), 3), (Outcome::Failure, ProbeResult::Success, 2)] {
+        let mut ready = Prober::resumed(ProbeKind::Readiness, &probe, at(0), was);
+        let outcomes: Vec<Outcome> = (0..tries)
+            .map(|_| {
+                let before = ready.outcome();
+                ready.observe(&result);
+                before
+            })
+            .collect();
+        assert_eq!(outcomes, vec![was; tries]);
+        assert_ne!(ready.outcome(), was);
+    }
 }
 
 fn with_port() -> Container {

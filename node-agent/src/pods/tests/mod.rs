@@ -4,6 +4,8 @@
 mod api;
 mod dispatching;
 mod front;
+mod guest;
 mod lives;
+mod probing;
 pub(crate) mod registry;
 mod scene;

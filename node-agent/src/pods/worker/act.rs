@@ -136,8 +136,8 @@ impl Worker {
         let handle = self.spawn(Box::pin(stop::stop(stop)));
         if let Some(attempt) = self.attempts.get_mut(&key) {
             attempt.stop = Some(handle);
-            if let Some(probes) = attempt.probes.take_if(|_| kill.reason == KillReason::PodTerminating) {
-                probes.abort();
+            if let Some(probes) = attempt.probes.as_ref().filter(|_| kill.reason == KillReason::PodTerminating) {
+                probes.ending.cancel();
             }
         }
     }

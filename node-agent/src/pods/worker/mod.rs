@@ -86,10 +86,17 @@ struct Attempt {
     since: Instant,
     /// Set once it is to end: when it is killed at the latest.
     deadline: Option<watch::Sender<Instant>>,
-    probes: Option<AbortHandle>,
+    probes: Option<Probes>,
     stop: Option<AbortHandle>,
     /// What it is ended for.
     killed: Option<KillReason>,
+}
+
+/// What goes on about an attempt while it runs.
+struct Probes {
+    handle: AbortHandle,
+    /// Leaves readiness alone.
+    ending: CancellationToken,
 }
 
 /// Of the API object.

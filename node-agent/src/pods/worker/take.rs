@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use samara_core::pod::{ContainerState, Exit, Running as RunningState, Termination};
+use samara_core::pod::{CONTAINER_ID_SCHEME, ContainerState, Exit, Running as RunningState, Termination};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Attempt, SandboxState, Worker, container};
+use super::{Attempt, Probes, SandboxState, Worker, container};
 use crate::metrics;
 use crate::pods::dispatch::ApiObject;
 use crate::pods::happened::{Happened, Key, Started};
@@ -107,16 +108,13 @@ impl Worker {
             self.observed.containers.push(record.observed());
             return;
         }
+        // What was told of an attempt before this one is not true of this one.
+        let id = format!("{CONTAINER_ID_SCHEME}{}", record.id);
         let told = self.told.container_statuses.iter().chain(&self.told.init_container_statuses).flatten();
-        let told = told.into_iter().find(|told| told.name == record.name);
+        let told = told.into_iter().find(|told| told.name == record.name && told.container_id.as_ref() == Some(&id));
         let started = told.is_some_and(|told| told.started == Some(true));
         let ready = told.is_some_and(|told| told.ready);
-        let (name, attempt) = (record.name.clone(), record.attempt);
-        self.look_after(task, record, if started { probes::Begin::Adopted } else { probes::Begin::Fresh });
-        if let Some((_, running)) = self.running_mut(&(name, attempt)) {
-            running.started |= started;
-            running.ready |= started && ready;
-        }
+        self.look_after(task, record, probes::Begin::Adopted { started, ready });
     }
 
     /// Waits for its end, and probes it meanwhile.
@@ -150,7 +148,9 @@ impl Worker {
             let sender = self.sender.clone();
             let of = key.clone();
             let tell = move |finding| drop(sender.send(Happened::Probed { key: of.clone(), finding }));
-            self.spawn(Box::pin(probes::run(subject, plan, tell)))
+            let ending = CancellationToken::new();
+            let handle = self.spawn(Box::pin(probes::run(subject, plan, ending.clone(), tell)));
+            Probes { handle, ending }
         });
         self.attempts.insert(key, Attempt { task, record, since, deadline: None, probes, stop: None, killed: None });
     }
@@ -194,7 +194,8 @@ impl Worker {
 
     fn ended(&mut self, key: &Key, ended: &Ended) {
         let Some(attempt) = self.attempts.remove(key) else { return };
-        attempt.probes.iter().chain(&attempt.stop).for_each(AbortHandle::abort);
+        let probes = attempt.probes.iter().map(|probes| &probes.handle);
+        probes.chain(&attempt.stop).for_each(AbortHandle::abort);
         let record = Record { ended: Some(ended.clone()), ..attempt.record };
         metrics::agent().container_terminated(record.init, ended.exit_code);
         info!(
