@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::PodRef;
 use super::context::Context;
+use super::logs;
 use super::sandbox::take_down;
 use super::start::discard;
 use crate::shims::{Record, Signal, Task};
@@ -105,7 +106,7 @@ pub(super) async fn remove_orphan(context: Arc<Context>, uid: Arc<str>, attempts
         // <logs>/<namespace>_<name>_<uid>/<container>/<attempt>.log
         if let Some(dir) = record.log.ancestors().nth(2).filter(|dir| dir.starts_with(context.layout.logs())) {
             drop(fs::remove_dir_all(dir));
-            remove_links(context.layout.log_links(), dir);
+            logs::remove_links(context.layout.log_links(), "", dir);
         }
     }
     drop(fs::remove_dir_all(context.layout.pod_bundles(&uid)));
@@ -113,17 +114,19 @@ pub(super) async fn remove_orphan(context: Arc<Context>, uid: Arc<str>, attempts
     uid
 }
 
-/// Directories and addresses of pods that nobody knows.
+/// Directories, logs and addresses of pods that nobody knows.
 pub(super) fn remove_leftovers(context: &Context, known: &HashSet<Arc<str>>) {
+    let is_known = |uid: &str| known.contains(uid) || has_bundles(context, uid);
     for dir in [context.layout.pods(), context.layout.projections()] {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let kept = name.to_str().is_none_or(|uid| known.contains(uid) || has_bundles(context, uid));
+            let kept = name.to_str().is_none_or(is_known);
             if !kept && let Err(error) = crate::volumes::remove_tree(&entry.path()) {
                 warn!(error = error.text(), "what is left of a pod could not be removed");
             }
         }
     }
+    logs::remove_all_but(&context.layout, is_known);
     let known: HashSet<String> = known.iter().map(ToString::to_string).collect();
     let bundles = fs::read_dir(context.layout.bundles()).into_iter().flatten().flatten();
     let with_bundles = bundles.filter_map(|entry| entry.file_name().into_string().ok());
@@ -136,12 +139,4 @@ pub(super) fn remove_leftovers(context: &Context, known: &HashSet<Arc<str>>) {
 
 fn has_bundles(context: &Context, uid: &str) -> bool {
     context.layout.pod_bundles(uid).exists()
-}
-
-fn remove_links(links: &Path, into: &Path) {
-    for link in fs::read_dir(links).into_iter().flatten().flatten() {
-        if fs::read_link(link.path()).is_ok_and(|target| target.starts_with(into)) {
-            drop(fs::remove_file(link.path()));
-        }
-    }
 }

@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use super::PodRef;
 use crate::volumes::Layout;
+
+/// In a pod's directory: the root directory of the agent whose pod it is. A kubelet and other agents may have theirs beside
+/// it.
+const OWNER: &str = ".samara";
 
 /// A log directory cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +23,14 @@ pub(super) struct LogError {
 
 /// The log file of an attempt; its directory is made.
 pub(super) fn prepare(layout: &Layout, pod: &PodRef, container: &str, attempt: u32) -> Result<PathBuf, LogError> {
-    let dir = layout.pod_logs(&pod.namespace, &pod.name, &pod.uid).join(container);
+    let of_pod = layout.pod_logs(&pod.namespace, &pod.name, &pod.uid);
+    let dir = of_pod.join(container);
     let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
     made.map_err(|source| LogError { path: dir.clone(), source })?;
+    let owner = of_pod.join(OWNER);
+    if !owner.exists() {
+        fs::write(&owner, layout.root().as_os_str().as_bytes()).map_err(|source| LogError { path: owner, source })?;
+    }
     Ok(dir.join(format!("{attempt}.log")))
 }
 
@@ -61,8 +71,22 @@ pub(super) fn remove(layout: &Layout, pod: &PodRef) {
     drop(fs::remove_dir_all(&dir));
 }
 
+/// The logs of this agent's pods that nobody knows any more, and the links to them (kubelet: `evictPodLogsDirectories`).
+pub(super) fn remove_all_but(layout: &Layout, is_known: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(layout.logs()).into_iter().flatten().flatten() {
+        let (name, dir) = (entry.file_name(), entry.path());
+        // <namespace>_<name>_<uid>
+        let Some(uid) = name.to_str().and_then(|name| name.splitn(3, '_').nth(2)) else { continue };
+        let is_ours = || fs::read(dir.join(OWNER)).is_ok_and(|owner| owner == layout.root().as_os_str().as_bytes());
+        if !is_known(uid) && is_ours() {
+            remove_links(layout.log_links(), "", &dir);
+            drop(fs::remove_dir_all(&dir));
+        }
+    }
+}
+
 /// Links whose names begin so and which lead into that directory: a pod of the same name may have come after.
-fn remove_links(links: &Path, prefix: &str, dir: &Path) {
+pub(super) fn remove_links(links: &Path, prefix: &str, dir: &Path) {
     for link in fs::read_dir(links).into_iter().flatten().flatten() {
         let ours = link.file_name().to_string_lossy().starts_with(prefix);
         if ours && fs::read_link(link.path()).is_ok_and(|target| target.starts_with(dir)) {
@@ -128,5 +152,27 @@ mod tests {
         remove(&layout, &pod);
         assert_eq!(files(&dir.path().join("logs")), ["shop_web_u-2"]);
         assert_eq!(files(&dir.path().join("links")), ["web_shop_app-new.log"]);
+    }
+
+    #[test]
+    fn logs_of_pods_that_nobody_knows_go_and_those_of_others_stay() {
+        let (dir, layout, pod) = scene();
+        let at = |name: &str| dir.path().join(name);
+        let other_agent = Layout::new(&at("other-root"), &at("other-run"), &at("logs"), &at("links"));
+        for (layout, uid) in [(&layout, "known"), (&layout, "gone"), (&other_agent, "another-agents")] {
+            let pod = PodRef { uid: uid.into(), ..pod.clone() };
+            let log = prepare(layout, &pod, "app", 0).unwrap();
+            fs::write(&log, "x").unwrap();
+            link(layout, &pod, "app", uid, &log);
+        }
+        for other in ["shop_web_kubelets/app", "journal", "shop_web"] {
+            fs::create_dir_all(at("logs").join(other)).unwrap();
+        }
+        fs::write(at("logs/a_b_file"), "").unwrap();
+        remove_all_but(&layout, |uid| uid == "known");
+        let logs =
+            ["a_b_file", "journal", "shop_web", "shop_web_another-agents", "shop_web_known", "shop_web_kubelets"];
+        assert_eq!(files(&at("logs")), logs);
+        assert_eq!(files(&at("links")), ["web_shop_app-another-agents.log", "web_shop_app-known.log"]);
     }
 }

@@ -17,6 +17,11 @@ impl Layout {
         Self { root: root.into(), run: run.into(), logs: logs.into(), log_links: log_links.into() }
     }
 
+    /// What is on disk: no two agents have the same.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// All pods' directories.
     pub fn pods(&self) -> PathBuf {
         self.root.join("pods")
