@@ -51,7 +51,7 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// ConfigMaps, Secrets and Services as they are now.
+    /// ConfigMaps and Secrets as they are now, and Services as they were when one of those changed last.
     pub(super) fn values(&self) -> Arc<Values> {
         self.values.borrow().clone()
     }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use samara_core::admission::unsupported;
 use samara_core::env::{self, Environment, environment, expand_sub_path};
 use samara_core::events;
+use samara_core::objects::Objects as Values;
 use samara_core::oci::{self, ImageConfig, spec, spec_hash};
 use samara_core::pod::{ContainerKind, StartContainer, Waiting};
 use samara_core::reasons::waiting;
@@ -104,7 +105,9 @@ async fn attempt(start: &Start) -> Result<Started, NotStarted> {
     if let Some(message) = unsupported(&start.pod) {
         return Err(NotStarted::because(waiting::CREATE_CONTAINER_CONFIG_ERROR, message, LONG_RETRY));
     }
-    let values = start.sandbox.values();
+    let mut values = Values::clone(&start.sandbox.values());
+    // As they are at this moment: nobody tells of a change (kubelet: `makeEnvironmentVariables`).
+    values.services = start.context.objects.services.of(&start.pod_ref.namespace).await;
     let (starts, uid) = (&start.context.starts, &*start.pod_ref.uid);
     let measured = starts.measure(uid, Phase::Image, Some(name));
     let ready = image(start, container, &values.secrets).await?;

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
-use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -34,6 +34,7 @@ pub(super) struct Told {
 pub(super) struct FakeApi {
     config_maps: Arc<Mutex<BTreeMap<String, Value>>>,
     changes: broadcast::Sender<String>,
+    services: watch::Sender<Vec<Value>>,
     told: watch::Sender<Told>,
     /// Requests are refused while this is set.
     away: Arc<Mutex<bool>>,
@@ -48,6 +49,7 @@ impl FakeApi {
         Self {
             config_maps: Arc::default(),
             changes: broadcast::Sender::new(16),
+            services: watch::Sender::default(),
             told: watch::Sender::default(),
             away: Arc::default(),
             first_token_life: Arc::new(Mutex::new(HOUR)),
@@ -104,6 +106,17 @@ impl FakeApi {
         drop(self.changes.send(json!({ "type": kind, "object": map }).to_string()));
     }
 
+    /// A Service of the namespace, with one port.
+    pub(super) fn add_service(&self, name: &str, address: &str, port: u16) {
+        self.services.send_modify(|services| {
+            services.push(json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": { "name": name, "namespace": "shop", "resourceVersion": "3" },
+                "spec": { "clusterIP": address, "ports": [{ "port": port }] },
+            }));
+        });
+    }
+
     async fn answer(&self, request: Request<Body>) -> Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
@@ -119,6 +132,7 @@ impl FakeApi {
         let last = path.rsplit('/').next().unwrap_or_default();
         Ok(match (&parts.method, last) {
             (&Method::GET, "configmaps") if query.contains("watch=") => self.watch(),
+            (&Method::GET, "services") if query.contains("watch=") => self.watch_services(),
             (&Method::GET, _) if query.contains("watch=") => endless(futures::stream::pending().boxed()),
             (&Method::GET, "configmaps") => {
                 let name = query.split("metadata.name%3D").nth(1).and_then(|rest| rest.split('&').next());
@@ -177,6 +191,15 @@ impl FakeApi {
             }
             (method, _) => panic!("unexpected {method} {path}?{query}"),
         })
+    }
+
+    /// All of them, again and again: whoever begins late misses none.
+    fn watch_services(&self) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+        let line = |one| format!("{}\n", json!({ "type": "ADDED", "object": one }));
+        let lines = WatchStream::new(self.services.subscribe())
+            .map(move |services| services.into_iter().map(line).collect::<String>())
+            .filter(|lines| std::future::ready(!lines.is_empty()));
+        endless(lines.boxed())
     }
 
     fn watch(&self) -> Response<UnsyncBoxBody<Bytes, Infallible>> {

@@ -281,6 +281,25 @@ async fn a_token_is_asked_for_while_the_pod_has_no_address_yet() {
 }
 
 #[tokio::test]
+async fn a_container_that_starts_again_knows_the_services_of_that_moment() {
+    let mut scene = Scene::new(|pod| pod["spec"]["enableServiceLinks"] = json!(true)).await;
+    scene.begin().await;
+    scene.status("ready", is_ready).await;
+    scene.api.add_service("db", "10.0.0.9", 5432);
+    let services = scene.context().objects.services.clone();
+    while services.of("shop").await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    scene.front.end("app", 1);
+    scene.status("a second attempt", |status| is_ready(status) && container(status)["restartCount"] == 1).await;
+    let knows = [0, 1].map(|attempt| {
+        let config = scene.dir.path().join(format!("run/bundles/uid-1/app_{attempt}/config.json"));
+        std::fs::read_to_string(config).unwrap().contains("DB_SERVICE_HOST=10.0.0.9")
+    });
+    assert_eq!(knows, [false, true]);
+}
+
+#[tokio::test]
 async fn a_missing_key_in_the_environment_is_named_and_waited_for() {
     let mut scene = Scene::new(|pod| {
         let source = json!({ "configMapKeyRef": { "name": "app", "key": "colour" } });
