@@ -40,9 +40,10 @@ pub fn remove_tree(path: &Path) -> Result<(), DirectoryError> {
     for mount in mounts_below(path)? {
         unmount(&mount, UnmountFlags::DETACH).map_err(|error| DirectoryError::at("unmount", &mount)(error.into()))?;
     }
-    match fs::remove_dir_all(path) {
+    // What guests made may be deeper than recursion could go.
+    match samara_inside::remove_directory_at(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DirectoryError::at("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Opens what a path that nobody vouches for names inside a directory, and nothing outside it.
+//! Opens what a path that nobody vouches for names inside a directory, and nothing outside it; and removes a directory in which
+//! somebody else could do as he liked.
 //!
 //! The kernel keeps the promise (`openat2`), however the directory is changed meanwhile. It does so by giving up, with
 //! `EAGAIN`, when anything anywhere was renamed or mounted while it followed a `..`; a node mounts all the time, so the same is
@@ -6,8 +7,12 @@
 //!
 //! `/proc/self/fd/1` and its like are followed by none of these.
 
+mod removal;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+pub use removal::{remove_directory, remove_directory_at};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::{Errno, Result};

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use samara_inside::remove_directory_at;
+
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
 use crate::digest::Digest;
 use crate::format::{Document, PlannedContent, plan};
-use crate::removal::remove_directory_at;
 
 /// What [`ImageStore::collect`] removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

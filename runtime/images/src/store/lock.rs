@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use samara_inside::remove_directory_at;
 
 use super::ImageStore;
 use super::error::{At as _, Operation, StoreError};
-use crate::removal::{Scratch, remove_directory_at};
+use crate::removal::Scratch;
 
 /// While it lives, nothing is collected: content may be there which no reference names yet.
 #[derive(Debug)]

@@ -8,9 +8,8 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use samara_inside::remove_directory;
 use thiserror::Error;
-
-use crate::removal::remove_directory;
 
 /// What an entry has beside its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
