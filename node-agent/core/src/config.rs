@@ -8,7 +8,7 @@
 //! | server | `address`, `port`, `healthzBindAddress`, `healthzPort`, `tlsCertFile`, `tlsPrivateKeyFile` |
 //! | certificates | `serverTLSBootstrap`, `rotateCertificates` |
 //! | access | `authentication.anonymous.enabled`, `authentication.webhook.enabled`, `authentication.webhook.cacheTTL`, `authentication.x509.clientCAFile`, `authorization.mode`, `authorization.webhook.cacheAuthorizedTTL`, `authorization.webhook.cacheUnauthorizedTTL` |
-//! | node | `registerNode`, `registerWithTaints`, `providerID`, `podCIDR`, `maxPods`, `podsPerCore`, `kubeReserved`, `systemReserved`, `evictionHard`, `nodeStatusUpdateFrequency`, `nodeStatusReportFrequency`, `nodeLeaseDurationSeconds`, `nodeStatusMaxImages` |
+//! | node | `registerNode`, `registerWithTaints`, `providerID`, `podCIDR`, `maxPods`, `podsPerCore`, `kubeReserved`, `systemReserved`, `evictionHard`, `evictionPressureTransitionPeriod`, `nodeStatusUpdateFrequency`, `nodeStatusReportFrequency`, `nodeLeaseDurationSeconds`, `nodeStatusMaxImages` |
 //! | pods | `staticPodPath`, `fileCheckFrequency`, `cgroupRoot`, `clusterDNS`, `clusterDomain`, `resolvConf`, `podLogsDir`, `containerLogMaxSize`, `containerLogMaxFiles`, `crashLoopBackOff.maxContainerRestartPeriod` |
 //! | images | `serializeImagePulls`, `maxParallelImagePulls`, `registryPullQPS`, `registryBurst`, `imagePullCredentialsVerificationPolicy`, `preloadedImagesVerificationAllowlist`, `imageMinimumGCAge`, `imageMaximumGCAge`, `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent` |
 //! | events | `eventRecordQPS`, `eventBurst` |
@@ -53,6 +53,7 @@ pub struct KubeletConfiguration {
     pub eviction_hard: Option<BTreeMap<String, String>>,
     pub node_status_update_frequency: Option<Duration>,
     pub node_status_report_frequency: Option<Duration>,
+    pub eviction_pressure_transition_period: Option<Duration>,
     pub node_lease_duration_seconds: Option<u32>,
     /// -1: all.
     pub node_status_max_images: Option<i64>,
@@ -161,6 +162,7 @@ pub fn parse(text: &str) -> Result<Parsed, ConfigError> {
         eviction_hard: top.object("evictionHard")?,
         node_status_update_frequency: top.duration("nodeStatusUpdateFrequency")?,
         node_status_report_frequency: top.duration("nodeStatusReportFrequency")?,
+        eviction_pressure_transition_period: top.duration("evictionPressureTransitionPeriod")?,
         node_lease_duration_seconds: top.count("nodeLeaseDurationSeconds")?,
         node_status_max_images: top.whole("nodeStatusMaxImages", -1..=i64::MAX)?,
         static_pod_path: top.path("staticPodPath")?,

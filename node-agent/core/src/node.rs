@@ -16,13 +16,13 @@ use crate::quantity::Amount;
 use crate::resources::{self, ResourceList, name};
 
 mod changes;
+mod pressure;
 
 pub use changes::changes;
+pub use pressure::Pressures;
 
 /// Namespace of node leases.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
-/// Images told in the status, largest first.
-const MAX_IMAGES: usize = 50;
 /// Names told of one image.
 const MAX_IMAGE_NAMES: usize = 5;
 
@@ -50,6 +50,8 @@ pub struct NodeFacts {
     /// Port of the node's API.
     pub port: u16,
     pub images: Vec<NodeImage>,
+    /// So many of them are told, the largest; `None`: all.
+    pub max_images: Option<usize>,
     pub declared_features: Vec<String>,
     pub runtime_handlers: Vec<String>,
     pub health: Health,
@@ -111,18 +113,25 @@ pub fn reconcile(existing: &Node, facts: &NodeFacts) -> Option<BTreeMap<String, 
     (!wanted.is_empty()).then_some(wanted)
 }
 
-/// The status to post over `previous`: transition times of unchanged conditions and foreign fields and conditions are kept.
+/// The status to post over `previous`: transition times of unchanged conditions are kept, and so are fields, conditions and
+/// resources of others. What is empty is left out, as the API server leaves it out.
 pub fn node_status(facts: &NodeFacts, previous: &NodeStatus, now: Timestamp) -> NodeStatus {
+    let others: BTreeMap<_, _> = previous.capacity.clone().unwrap_or_default();
+    let beside_others = |own: &ResourceList| {
+        let mut all = others.clone();
+        all.extend(resources::to_quantities(own));
+        Some(all)
+    };
     NodeStatus {
-        capacity: Some(resources::to_quantities(&facts.capacity)),
-        allocatable: Some(resources::to_quantities(&allocatable(&facts.capacity, &facts.reserved))),
+        capacity: beside_others(&facts.capacity),
+        allocatable: beside_others(&allocatable(&facts.capacity, &facts.reserved)),
         conditions: Some(conditions(&facts.health, previous, now)),
         addresses: Some(addresses(facts)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.port) }),
         }),
         node_info: Some(facts.system.clone()),
-        images: Some(images(&facts.images)),
+        images: Some(images(&facts.images, facts.max_images)).filter(|images| !images.is_empty()),
         declared_features: Some(sorted(&facts.declared_features)).filter(|features| !features.is_empty()),
         runtime_handlers: Some(
             sorted(&facts.runtime_handlers)
@@ -152,12 +161,12 @@ fn addresses(facts: &NodeFacts) -> Vec<NodeAddress> {
     internal.chain([address("Hostname", facts.hostname.clone())]).collect()
 }
 
-fn images(images: &[NodeImage]) -> Vec<ContainerImage> {
+fn images(images: &[NodeImage], most: Option<usize>) -> Vec<ContainerImage> {
     let mut images: Vec<_> = images.iter().collect();
     images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.names.cmp(&b.names)));
     images
         .into_iter()
-        .take(MAX_IMAGES)
+        .take(most.unwrap_or(usize::MAX))
         .map(|image| ContainerImage {
             names: Some(image.names.iter().take(MAX_IMAGE_NAMES).cloned().collect()),
             size_bytes: Some(i64::try_from(image.size).unwrap_or(i64::MAX)),

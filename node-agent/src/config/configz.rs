@@ -40,6 +40,7 @@ pub fn configz(config: &AgentConfig) -> Value {
         "podsPerCore": node.pods_per_core,
         "nodeStatusUpdateFrequency": duration(node.status_update_every),
         "nodeStatusReportFrequency": duration(node.status_report_every),
+        "evictionPressureTransitionPeriod": duration(node.pressure_period),
         "nodeLeaseDurationSeconds": node.lease_seconds,
         "nodeStatusMaxImages": node.max_images.map_or(json!(-1), |most| json!(most)),
         "staticPodPath": config.manifests.as_ref().map(|manifests| &manifests.path),

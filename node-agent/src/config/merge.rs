@@ -128,11 +128,11 @@ fn node(flags: &NodeArgs, file: &KubeletConfiguration, node_name: &str) -> Resul
         reserved: sum(file.kube_reserved.as_ref(), file.system_reserved.as_ref()),
         eviction_hard: file.eviction_hard.as_ref().map_or(Ok(default.eviction_hard), eviction_hard)?,
         port: flags.port.or(file.port).unwrap_or(default.port),
-        status_update_every: file
-            .node_status_update_frequency
-            .filter(|every| !every.is_zero())
-            .unwrap_or(default.status_update_every),
-        status_report_every: file.node_status_report_frequency.unwrap_or(default.status_report_every),
+        status_update_every: given(file.node_status_update_frequency).unwrap_or(default.status_update_every),
+        status_report_every: given(file.node_status_report_frequency)
+            .or(given(file.node_status_update_frequency))
+            .unwrap_or(default.status_report_every),
+        pressure_period: given(file.eviction_pressure_transition_period).unwrap_or(default.pressure_period),
         lease_seconds: file
             .node_lease_duration_seconds
             .and_then(|seconds| i32::try_from(seconds).ok())
@@ -142,6 +142,11 @@ fn node(flags: &NodeArgs, file: &KubeletConfiguration, node_name: &str) -> Resul
         declared_features: DECLARED_FEATURES.iter().map(|feature| (*feature).to_owned()).collect(),
         runtime_handlers: default.runtime_handlers,
     })
+}
+
+/// Zero is what a file says that leaves it to the kubelet (`SetDefaults_KubeletConfiguration`); kubeadm writes it.
+fn given(time: Option<Duration>) -> Option<Duration> {
+    time.filter(|time| !time.is_zero())
 }
 
 fn server(flags: &NodeArgs, file: &KubeletConfiguration) -> ServerConfig {
@@ -154,13 +159,13 @@ fn server(flags: &NodeArgs, file: &KubeletConfiguration) -> ServerConfig {
         healthz: (healthz_port != 0).then(|| SocketAddr::new(healthz_address, healthz_port)),
         client_ca: file.authentication.client_ca_file.clone(),
         token_review: file.authentication.webhook.unwrap_or(default.token_review),
-        token_ttl: file.authentication.webhook_cache_ttl.unwrap_or(default.token_ttl),
+        token_ttl: given(file.authentication.webhook_cache_ttl).unwrap_or(default.token_ttl),
         anonymous: file.authentication.anonymous.unwrap_or(default.anonymous),
         authorization: match (file.authorization.mode, default.authorization) {
             (Some(AuthorizationMode::AlwaysAllow), _) => Authorization::AlwaysAllow,
             (_, Authorization::Webhook { allowed_ttl, denied_ttl }) => Authorization::Webhook {
-                allowed_ttl: file.authorization.cache_authorized_ttl.unwrap_or(allowed_ttl),
-                denied_ttl: file.authorization.cache_unauthorized_ttl.unwrap_or(denied_ttl),
+                allowed_ttl: given(file.authorization.cache_authorized_ttl).unwrap_or(allowed_ttl),
+                denied_ttl: given(file.authorization.cache_unauthorized_ttl).unwrap_or(denied_ttl),
             },
             (_, Authorization::AlwaysAllow) => Authorization::AlwaysAllow,
         },
@@ -436,6 +441,24 @@ mod tests {
         let pods = merged(&[], file).expect("right").pods;
         assert_eq!(pods.events, Rate { per_second: 7, burst: 8 });
         assert_eq!(pods.restart_backoff, Backoff::capped_at(std::time::Duration::from_secs(20)));
+    }
+
+    /// As `kubeadm init` writes it.
+    #[test]
+    fn zero_leaves_a_time_to_the_kubelets_default() {
+        let zeros = "nodeStatusUpdateFrequency: 0s\nnodeStatusReportFrequency: 0s\nevictionPressureTransitionPeriod: 0s\n\
+            authentication: {webhook: {cacheTTL: 0s}}\n\
+            authorization: {webhook: {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}}\n";
+        let (zeros, nothing) = (merged(&[], zeros).expect("right"), merged(&[], "").expect("right"));
+        assert_eq!(zeros.node.status_report_every, Duration::from_secs(300));
+        assert_eq!(zeros.node.status_report_every, nothing.node.status_report_every);
+        assert_eq!(zeros.node.status_update_every, nothing.node.status_update_every);
+        assert_eq!(zeros.node.pressure_period, nothing.node.pressure_period);
+        assert_eq!(zeros.server, nothing.server);
+        let given =
+            merged(&[], "nodeStatusUpdateFrequency: 20s\nevictionPressureTransitionPeriod: 30s\n").expect("right").node;
+        assert_eq!(given.status_report_every, Duration::from_secs(20), "one that is set holds for both");
+        assert_eq!(given.pressure_period, Duration::from_secs(30));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct NodeConfig {
     pub status_update_every: Duration,
     /// `nodeStatusReportFrequency`: how often it is posted when nothing changed. Default 5 min.
     pub status_report_every: Duration,
+    /// `evictionPressureTransitionPeriod`: how long pressure is told after it was last seen. Default 5 min.
+    pub pressure_period: Duration,
     /// `nodeLeaseDurationSeconds`. Default 40; renewed four times in it.
     pub lease_seconds: i32,
     /// `nodeStatusMaxImages`. Default 50; `None`: all.
@@ -79,6 +81,7 @@ impl Default for NodeConfig {
             port: 10250,
             status_update_every: Duration::from_secs(10),
             status_report_every: Duration::from_secs(300),
+            pressure_period: Duration::from_secs(300),
             lease_seconds: 40,
             max_images: Some(50),
             declared_features: Vec::new(),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use samara_core::node::Pressures;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -37,7 +38,7 @@ pub(super) async fn keep(node: &OwnNode, nodes: &Api<Node>, events: &Recorder) {
     let mut reports = node.reports();
     let mut object = node.watch();
     let mut pod_cidr = None;
-    let mut posted_at = None;
+    let mut told = Told::default();
     loop {
         tokio::select! {
             _tick = every.tick() => {}
@@ -47,8 +48,15 @@ pub(super) async fn keep(node: &OwnNode, nodes: &Api<Node>, events: &Recorder) {
         tokio::time::sleep(GATHER).await;
         pod_cidr = cidr(object.borrow_and_update().as_deref());
         reports.mark_unchanged();
-        post(node, nodes, events, &mut posted_at).await;
+        post(node, nodes, events, &mut told).await;
     }
+}
+
+/// What is remembered from one status to the next.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Timestamp>,
+    pressures: Pressures,
 }
 
 /// What the heartbeat waits for beside its own time: the control plane gives a CIDR after registration.
@@ -61,9 +69,9 @@ async fn cidr_changed(object: &mut watch::Receiver<Option<Arc<Node>>>, known: &O
     let _changed = object.wait_for(|object| cidr(object.as_deref()) != *known).await;
 }
 
-async fn post(node: &OwnNode, nodes: &Api<Node>, events: &Recorder, posted_at: &mut Option<Timestamp>) {
+async fn post(node: &OwnNode, nodes: &Api<Node>, events: &Recorder, told: &mut Told) {
     for attempt in 0..ATTEMPTS {
-        match try_post(node, nodes, events, attempt, posted_at).await {
+        match try_post(node, nodes, events, attempt, told).await {
             Ok(()) => return,
             Err(error) => {
                 tracing::warn!(error = %format!("{:#}", anyhow::Error::new(error)), attempt, "node status not posted")
@@ -78,7 +86,7 @@ async fn try_post(
     nodes: &Api<Node>,
     events: &Recorder,
     attempt: u32,
-    posted_at: &mut Option<Timestamp>,
+    told: &mut Told,
 ) -> Result<(), StatusError> {
     // The first attempt trusts what the watch saw; the others ask.
     let previous = match (attempt, node.object()) {
@@ -86,11 +94,12 @@ async fn try_post(
         _ => Arc::new(nodes.get(node.name()).await.map_err(StatusError::Get)?),
     };
     let reports = node.reports().borrow().clone();
-    let facts = facts::gather(node, &reports)?;
+    let mut facts = facts::gather(node, &reports)?;
     let now = Timestamp::now();
+    facts.health = told.pressures.hold(facts.health, node.config().pressure_period, now);
     let old = previous.status.clone().unwrap_or_default();
     let new = samara_core::node::node_status(&facts, &old, now);
-    if !samara_core::node::worth_posting(&new, &old, *posted_at, node.config().status_report_every, now) {
+    if !samara_core::node::worth_posting(&new, &old, told.at, node.config().status_report_every, now) {
         return Ok(());
     }
     let started = Instant::now();
@@ -100,7 +109,7 @@ async fn try_post(
     for event in samara_core::node::changes(node.name(), &old, &new) {
         events.record(node.reference(), event);
     }
-    *posted_at = Some(now);
-    node.observe(Arc::new(updated));
+    told.at = Some(now);
+    node.observe_answer(updated);
     Ok(())
 }

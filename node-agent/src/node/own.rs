@@ -127,6 +127,26 @@ impl OwnNode {
     pub(crate) fn observe(&self, node: Arc<Node>) {
         self.inner.object.send_replace(Some(node));
     }
+
+    /// The answer to a request of ours, unless the watch has told of something later meanwhile.
+    pub(super) fn observe_answer(&self, answer: Node) {
+        self.inner.object.send_if_modified(|object| {
+            let is_news = object.as_deref().is_none_or(|known| is_later(&answer, known));
+            if is_news {
+                *object = Some(Arc::new(answer));
+            }
+            is_news
+        });
+    }
+}
+
+/// Versions of one object are numbers that grow (KEP-5504); where they are not, an answer to us is the later one.
+fn is_later(node: &Node, than: &Node) -> bool {
+    let version = |node: &Node| node.metadata.resource_version.as_deref()?.parse::<u64>().ok();
+    match (version(node), version(than)) {
+        (Some(version), Some(than)) => version > than,
+        _ => true,
+    }
 }
 
 /// Keeps the object up to date, for ever.
@@ -153,6 +173,28 @@ pub(super) async fn watch(node: &OwnNode, nodes: &kube::Api<Node>) {
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(LAST_RETRY);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_the_watch_was_faster_than_is_old() {
+        let node = |version: Option<&str>| Node {
+            metadata: kube::api::ObjectMeta { resource_version: version.map(str::to_owned), ..Default::default() },
+            ..Node::default()
+        };
+        for (answer, known, is_later_) in [
+            (Some("10"), Some("9"), true),
+            (Some("9"), Some("10"), false),
+            (Some("9"), Some("9"), false),
+            (Some("x"), Some("9"), true),
+            (None, Some("9"), true),
+        ] {
+            assert_eq!(is_later(&node(answer), &node(known)), is_later_, "{answer:?} {known:?}");
         }
     }
 }

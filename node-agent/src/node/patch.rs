@@ -4,8 +4,9 @@ use k8s_openapi::api::core::v1::NodeStatus;
 use serde_json::{Map, Value, json};
 
 /// Lists of the status that a strategic merge patch merges by a key: what is gone from ours would stay in the server's.
-/// Conditions are merged on purpose: others own some.
+/// Conditions are merged on purpose: others own some, which may have changed since we looked. Only those that differ are sent.
 const REPLACED: [&str; 1] = ["addresses"];
+const MERGED: &str = "conditions";
 
 /// `{"status": {...}}` with the fields that differ. Fields that only `old` has and we never set are left alone.
 pub(super) fn status(old: &NodeStatus, new: &NodeStatus) -> Value {
@@ -24,6 +25,10 @@ pub(super) fn status(old: &NodeStatus, new: &NodeStatus) -> Value {
                 let mut list = wanted.clone();
                 list.push(json!({"$patch": "replace"}));
                 patch.insert(field.clone(), Value::Array(list));
+            }
+            (Value::Array(wanted), Some(Value::Array(had))) if field == MERGED => {
+                let changed = wanted.iter().filter(|condition| !had.contains(condition));
+                patch.insert(field.clone(), changed.cloned().collect());
             }
             _ => {
                 patch.insert(field.clone(), wanted.clone());
@@ -99,11 +104,20 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_merged() {
+    fn conditions_are_merged_and_those_of_others_not_sent() {
+        let condition = |type_: &str, status: &str| NodeCondition {
+            type_: type_.into(),
+            status: status.into(),
+            ..Default::default()
+        };
+        let expected = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         let mut new = base();
-        new.conditions =
-            Some(vec![NodeCondition { type_: "Ready".into(), status: "True".into(), ..Default::default() }]);
-        assert_eq!(status(&base(), &new), json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
+        new.conditions = Some(vec![condition("Ready", "True")]);
+        assert_eq!(status(&base(), &new), expected);
+        let mut old = base();
+        old.conditions = Some(vec![condition("KernelDeadlock", "False"), condition("Ready", "Unknown")]);
+        new.conditions = Some(vec![condition("KernelDeadlock", "False"), condition("Ready", "True")]);
+        assert_eq!(status(&old, &new), expected);
     }
 
     #[test]

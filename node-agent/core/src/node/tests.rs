@@ -1,4 +1,5 @@
 use k8s_openapi::api::core::v1::NodeCondition;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::*;
 use crate::fixtures::at;
@@ -39,6 +40,7 @@ fn facts() -> NodeFacts {
             NodeImage { names: vec!["small".to_owned()], size: 1 },
             NodeImage { names: (0..7).map(|n| format!("big:{n}")).collect(), size: 900 },
         ],
+        max_images: Some(50),
         declared_features: vec!["Zeta".to_owned(), "Alpha".to_owned(), "Zeta".to_owned()],
         runtime_handlers: vec!["samara".to_owned()],
         health: Health::default(),
@@ -126,12 +128,45 @@ fn allocatable_is_never_less_than_nothing_and_pods_are_not_reserved() {
 }
 
 #[test]
-fn only_the_fifty_largest_images_are_told() {
+fn as_many_images_are_told_as_may_be_the_largest_first() {
     let mut many = facts();
     many.images = (0..60).map(|size| NodeImage { names: vec![format!("i{size}")], size }).collect();
-    let images = node_status(&many, &NodeStatus::default(), at(0)).images.unwrap();
-    assert_eq!(images.len(), 50);
-    assert_eq!(images[0].size_bytes, Some(59));
+    for (most, told) in [(Some(50), 50), (Some(60), 60), (Some(100), 60), (None, 60), (Some(1), 1)] {
+        let images = node_status(&NodeFacts { max_images: most, ..many.clone() }, &NodeStatus::default(), at(0)).images;
+        let images = images.unwrap();
+        assert_eq!((images.len(), images[0].size_bytes), (told, Some(59)), "{most:?}");
+    }
+    assert_eq!(node_status(&NodeFacts { max_images: Some(0), ..many }, &NodeStatus::default(), at(0)).images, None);
+}
+
+/// The API server gives back no list that is empty.
+#[test]
+fn a_node_without_images_is_not_posted_again_and_again() {
+    let bare = NodeFacts { images: Vec::new(), declared_features: Vec::new(), runtime_handlers: Vec::new(), ..facts() };
+    let first = node_status(&bare, &NodeStatus::default(), at(0));
+    let mut kept = serde_json::to_value(&first).unwrap();
+    kept.as_object_mut().unwrap().retain(|_, field| field.as_array().is_none_or(|list| !list.is_empty()));
+    let kept: NodeStatus = serde_json::from_value(kept).unwrap();
+    let next = node_status(&bare, &kept, at(10));
+    assert!(!worth_posting(&next, &kept, Some(at(0)), Duration::from_secs(300), at(10)));
+}
+
+/// An operator tells of them with a patch of `status.capacity`; what can be had of them is the node's to say.
+#[test]
+fn resources_of_others_stay_and_can_be_had() {
+    let dongles = || BTreeMap::from([("example.com/dongle".to_owned(), Quantity("4".to_owned()))]);
+    let previous = NodeStatus { capacity: Some(dongles()), ..NodeStatus::default() };
+    let status = node_status(&facts(), &previous, at(0));
+    for (list, cpu) in [(status.capacity.clone().unwrap(), "4"), (status.allocatable.clone().unwrap(), "3900m")] {
+        assert_eq!((list["example.com/dongle"].0.as_str(), list["cpu"].0.as_str()), ("4", cpu));
+    }
+    // Taken away by whoever told of it.
+    let without = NodeStatus {
+        capacity: Some(status.capacity.unwrap().into_iter().filter(|(name, _)| !name.contains('/')).collect()),
+        allocatable: status.allocatable,
+        ..NodeStatus::default()
+    };
+    assert!(!node_status(&facts(), &without, at(0)).allocatable.unwrap().contains_key("example.com/dongle"));
 }
 
 #[test]
