@@ -15,6 +15,7 @@ use crate::container::{Container, Shelf};
 use crate::format::{Format, bytes, print, print_json, table};
 use crate::image::store;
 use crate::place::{Place, must_be_root};
+use crate::tell::remark;
 use crate::verbs::rm;
 
 /// What `samara system` can do.
@@ -116,10 +117,15 @@ fn prune(args: PruneArgs) -> Result<ExitCode> {
     let before = size(place.root_dir());
     let shelf = Shelf::of(&place);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if args.all || args.volumes {
+        shelf.must_be_whole()?;
+    }
     for container in shelf.list()? {
-        if !container.status()?.is_up() {
-            runtime.block_on(rm::remove(&place, &container, false))?;
-            print(format!("container {}\n", container.record.name))?;
+        match runtime.block_on(rm::remove_ended(&place, &container)) {
+            Ok(true) => print(format!("container {}\n", container.record.name))?,
+            Ok(false) => {}
+            // One may be removed by somebody else meanwhile; what is damaged is no reason to keep the others.
+            Err(error) => remark(format_args!("{}: {error:#}", container.record.name)),
         }
     }
     let left = shelf.all()?;

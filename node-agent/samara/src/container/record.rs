@@ -88,10 +88,36 @@ impl fmt::Display for Publication {
     }
 }
 
+/// As many characters of an id as people read.
+pub(super) const SHORT_ID: usize = 12;
+
 impl Record {
+    /// Of a container of which nothing else can be read.
+    pub(super) fn unknown(id: String, name: String) -> Self {
+        Self {
+            id,
+            name,
+            image: String::new(),
+            image_digest: None,
+            command: Vec::new(),
+            created_at: Timestamp::UNIX_EPOCH,
+            labels: BTreeMap::new(),
+            restart: RestartPolicy::No,
+            remove: false,
+            stop_timeout: 10,
+            stop_signal: 15,
+            network: Network::Private,
+            address: None,
+            ports: Vec::new(),
+            interactive: false,
+            terminal: false,
+            layers: Vec::new(),
+        }
+    }
+
     /// As much of the id as people read.
     pub(crate) fn short_id(&self) -> &str {
-        &self.id[..12.min(self.id.len())]
+        &self.id[..SHORT_ID.min(self.id.len())]
     }
 
     /// The image's layers under a writable one in the container's directory; nothing for a module alone.
@@ -115,25 +141,8 @@ impl Record {
 
 #[cfg(test)]
 pub(crate) fn record(name: &str) -> Record {
-    Record {
-        id: "ab".repeat(32),
-        name: name.into(),
-        image: "app.wasm".into(),
-        image_digest: None,
-        command: vec!["app.wasm".into()],
-        created_at: Timestamp::UNIX_EPOCH,
-        labels: BTreeMap::new(),
-        restart: RestartPolicy::No,
-        remove: false,
-        stop_timeout: 10,
-        stop_signal: 15,
-        network: Network::Private,
-        address: None,
-        ports: Vec::new(),
-        interactive: false,
-        terminal: false,
-        layers: Vec::new(),
-    }
+    let image = "app.wasm".to_owned();
+    Record { command: vec![image.clone()], image, ..Record::unknown("ab".repeat(32), name.to_owned()) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,10 +11,14 @@ use oci_spec::runtime::Spec;
 use samara_shim_client::bundle::{Bundle, ExitRecord};
 use samara_shim_client::process;
 
+use super::lock::{self, Held};
+use super::names::Names;
+use super::record::SHORT_ID;
 use super::state::{Ended, State, StopRequest, has_ended};
 use super::status::Status;
 use super::{Record, check_name, file};
 use crate::place::Place;
+use crate::tell::remark;
 
 /// The directory of all containers.
 #[derive(Debug, Clone)]
@@ -43,22 +47,46 @@ pub(crate) struct Member {
     pub(crate) restarts: bool,
 }
 
+/// There is none of that name or id.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no container {0:?}: `samara ps -a` lists them")]
+pub(crate) struct NoSuchContainer(String);
+
+/// A directory whose `container.json` cannot be read, for instance after the power failed.
+#[derive(Debug)]
+struct Damaged {
+    dir: PathBuf,
+    why: anyhow::Error,
+}
+
+impl Damaged {
+    fn error(&self) -> anyhow::Error {
+        let id = id_of(&self.dir);
+        let id = id.get(..SHORT_ID).unwrap_or(&id);
+        anyhow::Error::msg(format!("{:#}: `samara rm -f {id}` removes what is left of it", self.why))
+    }
+}
+
+fn id_of(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 impl Shelf {
     /// Names it; touches nothing.
     pub(crate) fn of(place: &Place) -> Self {
         Self { dir: place.containers(), place: place.clone() }
     }
 
-    fn names(&self) -> PathBuf {
-        self.dir.join("names")
+    fn names(&self) -> Names {
+        Names::in_dir(&self.dir)
     }
 
-    /// A new container. Its name is taken by a link, which only one can make.
-    pub(crate) fn create(&self, record: Record, spec: &Spec) -> Result<Container> {
+    /// A new container, and its lock: whoever makes it is to start it. [`NameTaken`](super::NameTaken) if another one has
+    /// its name.
+    pub(crate) fn create(&self, record: Record, spec: &Spec) -> Result<(Container, Held)> {
         check_name(&record.name)?;
         let dir = self.dir.join(&record.id);
-        self.take_name(&record)?;
-        let made = || -> Result<()> {
+        let made = || -> Result<Held> {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true).mode(0o700);
             for part in ["rootfs", "upper", "work", "log"] {
@@ -69,36 +97,17 @@ impl Shelf {
                 let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
                 fs::set_permissions(dir.join(part), open).with_context(|| format!("open {}", dir.display()))?;
             }
+            let held = lock::take(&dir)?.context("somebody else has its lock")?;
             spec.save(dir.join("config.json")).context("write config.json")?;
             file::write(&dir.join("state.json"), &State::default())?;
+            self.names().take(&record.name, &record.id)?;
             // The last: what has none is not a container.
-            file::write(&dir.join("container.json"), &record)
+            file::write(&dir.join("container.json"), &record)?;
+            Ok(held)
         };
         let container = Container { dir: dir.clone(), record: record.clone(), member: None };
-        made().inspect_err(|_| drop(self.remove(&container)))?;
-        Ok(container)
-    }
-
-    fn take_name(&self, record: &Record) -> Result<()> {
-        let names = self.names();
-        fs::create_dir_all(&names).with_context(|| format!("make {}", names.display()))?;
-        let link = names.join(&record.name);
-        let target = Path::new("..").join(&record.id);
-        match symlink(&target, &link) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            made => return made.with_context(|| format!("make {}", link.display())),
-        }
-        if link.exists() {
-            bail!(
-                "the name {name} is taken: `samara rm {name}` removes its container, `--name` gives this one another",
-                name = record.name
-            );
-        }
-        // Left by a removal that was cut short.
-        let temporary = names.join(format!(".{}", record.id));
-        symlink(&target, &temporary)
-            .and_then(|()| fs::rename(&temporary, &link))
-            .with_context(|| format!("make {}", link.display()))
+        let held = made().inspect_err(|_| drop(self.remove(&container)))?;
+        Ok((container, held))
     }
 
     /// Another name for it. The new one is taken first, so that it has one at every moment.
@@ -109,28 +118,45 @@ impl Shelf {
             bail!("it is called {name} already");
         }
         let record = Record { name: name.to_owned(), ..container.record.clone() };
-        self.take_name(&record)?;
+        self.names().take(name, &record.id)?;
         let written = file::write(&container.dir.join("container.json"), &record);
         let loser = if written.is_ok() { &old } else { &record.name };
-        let freed = fs::remove_file(self.names().join(loser)).with_context(|| format!("free the name {loser}"));
-        written.and(freed)
+        written.and(self.names().free(loser, &record.id))
     }
 
-    /// Every container, oldest first. A directory that is none is left out.
+    /// Every container, oldest first. A directory that is none is left out; so is one that is damaged, which is told.
     pub(crate) fn list(&self) -> Result<Vec<Container>> {
+        let (all, damaged) = self.scan()?;
+        for one in damaged {
+            remark(format_args!("left out: {:#}", one.error()));
+        }
+        Ok(all)
+    }
+
+    /// What stands in the way of judging what nobody uses.
+    pub(crate) fn must_be_whole(&self) -> Result<()> {
+        match self.scan()?.1.first() {
+            Some(damaged) => bail!("what it uses is not known: {:#}", damaged.error()),
+            None => Ok(()),
+        }
+    }
+
+    fn scan(&self) -> Result<(Vec<Container>, Vec<Damaged>)> {
         let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
             entries => entries.with_context(|| format!("read {}", self.dir.display()))?,
         };
-        let mut all = Vec::new();
+        let (mut all, mut damaged) = (Vec::new(), Vec::new());
         for entry in entries {
             let dir = entry?.path();
-            if let Some(record) = file::read(&dir.join("container.json"))? {
-                all.push(Container { dir, record, member: None });
+            match file::read(&dir.join("container.json")) {
+                Ok(Some(record)) => all.push(Container { dir, record, member: None }),
+                Ok(None) => {}
+                Err(why) => damaged.push(Damaged { dir, why }),
             }
         }
         all.sort_by(|a: &Container, b| (a.record.created_at, &a.record.id).cmp(&(b.record.created_at, &b.record.id)));
-        Ok(all)
+        Ok((all, damaged))
     }
 
     /// [`Shelf::list`], and the containers of pods after them.
@@ -140,12 +166,17 @@ impl Shelf {
         Ok(all)
     }
 
-    /// By name, or by the beginning of an id that only one has. Own ones go before those of pods.
+    /// By name, or by the beginning of an id that only one has. Own ones go before those of pods. [`NoSuchContainer`] if
+    /// there is none.
     pub(crate) fn find(&self, wanted: &str) -> Result<Container> {
-        let all = self.all()?;
+        let (mut all, damaged) = self.scan()?;
+        all.extend(crate::kube::member::all(&self.place)?);
         let named = all.iter().find(|container| container.record.name == wanted || container.record.id == wanted);
         if let Some(found) = named {
             return Ok(found.clone());
+        }
+        if let Some(damaged) = damaged.iter().find(|damaged| self.is_meant(damaged, wanted)) {
+            return Err(damaged.error());
         }
         let mut matching = all.iter().filter(|container| !wanted.is_empty() && container.record.id.starts_with(wanted));
         match (matching.next(), matching.next()) {
@@ -153,11 +184,30 @@ impl Shelf {
             (Some(_), Some(_)) => {
                 bail!("{wanted:?} is the beginning of more than one container's id: write more of it")
             }
-            (None, _) => bail!("there is no container {wanted:?}: `samara ps -a` lists them"),
+            (None, _) => Err(NoSuchContainer(wanted.to_owned()).into()),
         }
     }
 
-    /// Removes its directory and its name. Nothing of it may live. Twice is as once.
+    /// [`Shelf::find`] for who removes it: of a damaged one as much as is known.
+    pub(crate) fn find_to_remove(&self, wanted: &str) -> Result<Container> {
+        let damaged = self.scan()?.1.into_iter().find(|damaged| self.is_meant(damaged, wanted));
+        match damaged {
+            Some(Damaged { dir, .. }) => {
+                let id = id_of(&dir);
+                let name = self.names().of(&id).unwrap_or_else(|| id.clone());
+                Ok(Container { dir, record: Record::unknown(id, name), member: None })
+            }
+            None => self.find(wanted),
+        }
+    }
+
+    /// By its name, or by as much of its id as `ps` shows.
+    fn is_meant(&self, damaged: &Damaged, wanted: &str) -> bool {
+        let id = id_of(&damaged.dir);
+        (wanted.len() >= SHORT_ID && id.starts_with(wanted)) || self.names().of(&id).as_deref() == Some(wanted)
+    }
+
+    /// Removes its directory and its name. For who holds its lock, and when nothing of it lives. Twice is as once.
     pub(crate) fn remove(&self, container: &Container) -> Result<()> {
         let missing_is_fine = |done: io::Result<()>| match done {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -167,12 +217,7 @@ impl Shelf {
         missing_is_fine(fs::remove_file(container.dir.join("container.json")))
             .and_then(|()| missing_is_fine(fs::remove_dir_all(&container.dir)))
             .with_context(|| format!("remove {}", container.dir.display()))?;
-        let link = self.names().join(&container.record.name);
-        let ours = fs::read_link(&link).is_ok_and(|target| target.ends_with(&container.record.id));
-        if ours {
-            missing_is_fine(fs::remove_file(&link)).with_context(|| format!("remove {}", link.display()))?;
-        }
-        Ok(())
+        self.names().free(&container.record.name, &container.record.id)
     }
 }
 
@@ -263,6 +308,11 @@ impl Container {
         Ok(living.filter(|process| !has_ended(process)).map(|_| start.pid))
     }
 
+    /// Its lock; `None`: it is somebody else's for now. An error if it has just been removed.
+    pub(crate) fn try_lock(&self) -> Result<Option<Held>> {
+        lock::take(&self.dir)
+    }
+
     /// What it is doing.
     pub(crate) fn status(&self) -> Result<Status> {
         let state = self.state()?;
@@ -303,20 +353,20 @@ mod tests {
     #[test]
     fn a_name_is_taken_by_one_container_until_that_is_removed() {
         let (_dir, shelf) = shelf();
-        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap().0;
         let error = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap_err().to_string();
         assert!(error.contains("samara rm web"), "{error}");
         assert_eq!(shelf.list().unwrap(), std::slice::from_ref(&first));
         shelf.remove(&first).unwrap();
         shelf.remove(&first).unwrap();
-        let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap();
+        let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap().0;
         assert_eq!(shelf.list().unwrap(), [second]);
     }
 
     #[test]
     fn a_renamed_container_has_its_new_name_and_frees_the_old_one() {
         let (_dir, shelf) = shelf();
-        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap().0;
         shelf.create(with_id("db", "bb"), &Spec::default()).unwrap();
         for bad in ["db", "web", "../x", ""] {
             assert!(shelf.rename(&first, bad).is_err(), "{bad}");
@@ -333,9 +383,9 @@ mod tests {
     #[test]
     fn a_name_that_leads_nowhere_is_free() {
         let (_dir, shelf) = shelf();
-        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap().0;
         fs::remove_dir_all(first.dir()).unwrap();
-        let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap();
+        let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap().0;
         shelf.remove(&first).unwrap();
         assert_eq!(shelf.find("web").unwrap(), second);
     }
@@ -344,25 +394,57 @@ mod tests {
     fn a_container_is_found_by_name_or_by_enough_of_its_id() {
         let (_dir, shelf) = shelf();
         assert!(shelf.find("web").is_err());
-        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
-        let second = shelf.create(with_id("aa", "ab"), &Spec::default()).unwrap();
+        let first = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap().0;
+        let second = shelf.create(with_id("aa", "ab"), &Spec::default()).unwrap().0;
         assert_eq!(shelf.find("web").unwrap(), first);
         assert_eq!(shelf.find("aa").unwrap(), second, "a name counts more than an id");
         assert_eq!(shelf.find("aaa").unwrap(), first);
-        assert!(shelf.find("a").unwrap_err().to_string().contains("more than one"));
+        let ambiguous = shelf.find("a").unwrap_err();
+        assert!(ambiguous.to_string().contains("more than one") && !ambiguous.is::<NoSuchContainer>());
         for missing in ["", "zz", "../aa", "web/"] {
             assert!(shelf.find(missing).unwrap_err().to_string().contains("samara ps -a"), "{missing:?}");
         }
     }
 
     #[test]
-    fn what_is_damaged_is_named_and_what_is_no_container_is_left_out() {
+    fn what_is_damaged_is_no_trouble_to_the_others_and_can_be_removed() {
         let (_dir, shelf) = shelf();
-        let container = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        let (container, other) = (with_id("web", "aa"), with_id("db", "bb"));
+        let container = shelf.create(container, &Spec::default()).unwrap().0;
+        let other = shelf.create(other, &Spec::default()).unwrap().0;
         fs::create_dir(shelf.dir.join("unfinished")).unwrap();
-        assert_eq!(shelf.list().unwrap().len(), 1);
+        assert_eq!(shelf.list().unwrap().len(), 2);
         assert_eq!(container.status().unwrap(), Status::Created);
-        fs::write(container.dir().join("container.json"), "{").unwrap();
-        assert!(shelf.list().unwrap_err().to_string().contains("container.json is damaged"));
+        shelf.must_be_whole().unwrap();
+        for text in ["", "{"] {
+            fs::write(container.dir().join("container.json"), text).unwrap();
+            assert_eq!(shelf.list().unwrap(), std::slice::from_ref(&other));
+            assert_eq!(shelf.find("db").unwrap(), other);
+            for error in [shelf.find("web").unwrap_err(), shelf.must_be_whole().unwrap_err()] {
+                let text = format!("{error:#}");
+                let says = "container.json is damaged";
+                assert!(text.contains(says) && text.contains("`samara rm -f aaaaaaaaaaaa`"), "{text}");
+                assert!(!error.is::<NoSuchContainer>());
+            }
+        }
+        assert!(shelf.find("none").unwrap_err().is::<NoSuchContainer>());
+        for wanted in ["web", "aaaaaaaaaaaa"] {
+            assert_eq!(shelf.find_to_remove(wanted).unwrap().dir(), container.dir(), "{wanted}");
+        }
+        shelf.remove(&shelf.find_to_remove("web").unwrap()).unwrap();
+        assert!(!container.dir().exists() && shelf.find_to_remove("web").unwrap_err().is::<NoSuchContainer>());
+        shelf.create(with_id("web", "cc"), &Spec::default()).unwrap();
+    }
+
+    #[test]
+    fn a_container_is_locked_from_before_it_can_be_found() {
+        let (_dir, shelf) = shelf();
+        let (container, held) = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap();
+        assert!(container.try_lock().unwrap().is_none());
+        drop(held);
+        let held = container.try_lock().unwrap().unwrap();
+        shelf.remove(&container).unwrap();
+        drop(held);
+        assert!(container.try_lock().is_err(), "it is gone");
     }
 }

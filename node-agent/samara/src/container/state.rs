@@ -28,7 +28,7 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Phase {
-    /// Nothing yet.
+    /// Nothing yet, or it is at the beginning of a start.
     #[default]
     Created,
     Running,
@@ -59,6 +59,12 @@ pub(crate) struct Ended {
 impl Ended {
     /// Exit code of what never got to its guest.
     const NOT_SET_UP: u8 = 128;
+
+    /// Before it ran, because of this signal to its supervisor.
+    pub(crate) fn asked_for(signal: u32) -> Self {
+        let exit_code = 128 + u8::try_from(signal).unwrap_or(0);
+        Self { exit_code, oom_killed: false, message: None, finished_at: Timestamp::now() }
+    }
 
     /// Why it ended, where that is not in its output: a guest's trap and its memory limit are written to its standard error.
     pub(crate) fn untold(&self) -> Option<&str> {

@@ -11,6 +11,8 @@ use crate::colour::Tone;
 #[serde(rename_all = "camelCase", tag = "status")]
 pub(crate) enum Status {
     Created,
+    /// Compiled, or set up: soon it runs.
+    Starting,
     #[serde(rename_all = "camelCase")]
     Running {
         started_at: Option<Timestamp>,
@@ -37,14 +39,15 @@ impl Status {
             (Phase::Running, false) => Self::Exited { ended: exit.or_else(|| state.ended.clone()) },
             (Phase::Restarting, true) => Self::Restarting { ended: state.ended.clone() },
             (Phase::Restarting, false) | (Phase::Exited, _) => Self::Exited { ended: state.ended.clone() },
-            (Phase::Created, _) => Self::Created,
+            (Phase::Created, true) => Self::Starting,
+            (Phase::Created, false) => Self::Created,
         }
     }
 
     /// Whether it will run without anybody starting it.
     pub(crate) fn is_up(&self) -> bool {
         match self {
-            Self::Running { .. } | Self::Restarting { .. } => true,
+            Self::Starting | Self::Running { .. } | Self::Restarting { .. } => true,
             Self::Created | Self::Exited { .. } => false,
         }
     }
@@ -53,6 +56,7 @@ impl Status {
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Created => "created",
+            Self::Starting => "starting",
             Self::Running { .. } => "running",
             Self::Restarting { .. } => "restarting",
             Self::Exited { .. } => "exited",
@@ -63,7 +67,7 @@ impl Status {
     pub(crate) fn tone(&self) -> Tone {
         match self {
             Self::Running { .. } => Tone::Good,
-            Self::Restarting { .. } => Tone::Doubtful,
+            Self::Starting | Self::Restarting { .. } => Tone::Doubtful,
             Self::Exited { ended: Some(ended) } if ended.exit_code != 0 => Tone::Bad,
             Self::Created | Self::Exited { .. } => Tone::Plain,
         }
@@ -74,6 +78,7 @@ impl Status {
         let ago = |at: Timestamp| crate::format::duration(now.duration_since(at).as_secs());
         match self {
             Self::Created => "Created".into(),
+            Self::Starting => "Starting".into(),
             Self::Running { started_at: Some(at) } => format!("Up {}", ago(*at)),
             Self::Running { started_at: None } => "Up".into(),
             Self::Restarting { ended: Some(ended) } => {
@@ -105,7 +110,7 @@ mod tests {
         let up = Status::Running { started_at: None };
         let restarting = Status::Restarting { ended: Some(ended(1)) };
         for (phase, supervised, living, exit, expected) in [
-            (Phase::Created, alive, dead, None, Status::Created),
+            (Phase::Created, alive, dead, None, Status::Starting),
             (Phase::Created, dead, dead, None, Status::Created),
             (Phase::Running, alive, alive, None, up.clone()),
             (Phase::Running, dead, alive, None, up.clone()),
@@ -128,6 +133,7 @@ mod tests {
         let oom = Ended { oom_killed: true, ..ended(137) };
         for (status, text) in [
             (Status::Created, "Created"),
+            (Status::Starting, "Starting"),
             (Status::Running { started_at: Some(Timestamp::from_second(115).unwrap()) }, "Up 5 seconds"),
             (Status::Exited { ended: Some(ended(3)) }, "Exited (3) 2 minutes ago"),
             (Status::Exited { ended: Some(oom) }, "Exited (137, out of memory) 2 minutes ago"),

@@ -21,7 +21,7 @@ pub(crate) use self::args::RunArgs;
 pub(crate) use self::flag::{env, user};
 pub(crate) use self::program::Pull;
 pub(crate) use self::wanted::Wanted;
-use crate::container::{Container, Shelf};
+use crate::container::{Container, Held, NameTaken, Shelf, random_name};
 use crate::image::registries::Registries;
 use crate::place::{Place, must_be_root};
 use crate::supervise::{attached, monitor, terminal};
@@ -36,32 +36,45 @@ pub(crate) fn main(args: RunArgs) -> Result<ExitCode> {
     terminal::check(wanted.interactive && !detached, wanted.terminal)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let container = create(&place, &registries, wanted, pull).await?;
+        let (container, held) = create(&place, &registries, wanted, pull).await?;
         if !detached {
-            return attached::run(&place, &Shelf::of(&place), &container).await;
+            return attached::run(&place, &Shelf::of(&place), &container, held).await;
         }
-        start(&place, &container)?;
+        start(&place, &container, &held)?;
         crate::format::print(format!("{}\n", container.record.id))?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Puts it on the shelf: nothing of it runs yet.
-pub(crate) async fn create(place: &Place, registries: &Registries, wanted: Wanted, pull: Pull) -> Result<Container> {
+/// Puts it on the shelf, with its lock: nothing of it runs yet.
+async fn create(place: &Place, registries: &Registries, wanted: Wanted, pull: Pull) -> Result<(Container, Held)> {
     let program = program::find(place, registries, &wanted.image, pull).await?;
-    let host = plan::Host { id: new_id(), now: Timestamp::now(), volumes: place.volumes(), dns: dns() };
-    let (record, spec) = plan::plan(&wanted, &program, &host)?;
+    let (volumes, dns) = (place.volumes(), dns());
+    let mut host = plan::Host { id: new_id(), name: random_name(), now: Timestamp::now(), volumes, dns };
+    let planned = plan::plan(&wanted, &program, &host)?;
     // What has to be there first: a container that cannot be leaves no volume behind.
     let (there, made): (Vec<_>, Vec<_>) = wanted.mounts.iter().partition(|mount| mount.must_be_there());
     for mount in there.into_iter().chain(made) {
         mount.make(&host.volumes)?;
     }
-    Shelf::of(place).create(record, &spec)
+    let (shelf, (mut record, mut spec)) = (Shelf::of(place), planned);
+    for _ in 0..NAMES_TRIED {
+        match shelf.create(record, &spec) {
+            // The name was our own choice.
+            Err(error) if wanted.name.is_none() && error.is::<NameTaken>() => host.name = random_name(),
+            done => return done,
+        }
+        (record, spec) = plan::plan(&wanted, &program, &host)?;
+    }
+    shelf.create(record, &spec)
 }
 
+/// Of some 57,000 there is a free one, unless nearly all are taken.
+const NAMES_TRIED: usize = 1_000;
+
 /// Starts a container that nobody is attached to. One that cannot be started is removed.
-pub(crate) fn start(place: &Place, container: &Container) -> Result<()> {
-    monitor::spawn(place, container).inspect_err(|_| drop(Shelf::of(place).remove(container)))
+fn start(place: &Place, container: &Container, held: &Held) -> Result<()> {
+    monitor::spawn(place, container, held).inspect_err(|_| drop(Shelf::of(place).remove(container)))
 }
 
 /// A file that is missing names no server.

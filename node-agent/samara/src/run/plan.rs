@@ -18,6 +18,8 @@ use crate::verbs::signal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) id: String,
+    /// For a container that is given none.
+    pub(super) name: String,
     pub(super) now: Timestamp,
     /// Where named volumes are.
     pub(super) volumes: PathBuf,
@@ -32,7 +34,7 @@ pub(super) fn plan(wanted: &Wanted, program: &Program, host: &Host) -> Result<(R
     labels.extend(wanted.labels.clone());
     let record = Record {
         id: host.id.clone(),
-        name: wanted.name.clone(),
+        name: wanted.name.clone().unwrap_or_else(|| host.name.clone()),
         image: wanted.image.clone(),
         image_digest: program.digest(),
         command: arguments(wanted, program)?,
@@ -73,13 +75,14 @@ mod tests {
     use super::*;
 
     fn wanted() -> Wanted {
-        Wanted { image: "app.wasm".into(), name: "web".into(), stop_timeout: 10, ..Wanted::default() }
+        Wanted { image: "app.wasm".into(), name: Some("web".into()), stop_timeout: 10, ..Wanted::default() }
     }
 
     fn planned(wanted: &Wanted) -> (Record, serde_json::Value) {
         let program = Program::File { path: "/w/app.wasm".into(), name: "app.wasm".into() };
         let host = Host {
             id: "1234".repeat(16),
+            name: "brisk_otter_42".into(),
             now: Timestamp::UNIX_EPOCH,
             volumes: "/v".into(),
             dns: vec!["192.0.2.53".parse().unwrap()],

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::args::RunArgs;
 use super::flag::{env, memory, mount, publish};
-use crate::container::{Network, Publication, check_name, random_name};
+use crate::container::{Network, Publication, check_name};
 use crate::supervise::restart::RestartPolicy;
 
 /// A container, as its user means it.
@@ -20,7 +20,8 @@ pub(crate) struct Wanted {
     pub(crate) entrypoint: Option<Vec<String>>,
     /// Instead of the image's command, unless empty.
     pub(crate) args: Vec<String>,
-    pub(crate) name: String,
+    /// None: one of our own.
+    pub(crate) name: Option<String>,
     /// `NAME=VALUE`, over the image's.
     pub(crate) env: Vec<String>,
     pub(crate) mounts: Vec<mount::Mount>,
@@ -50,8 +51,7 @@ impl Wanted {
     pub(super) fn of(args: RunArgs, here: impl Fn(&str) -> Option<String>) -> Result<Self> {
         check_together(&args)?;
         let mut command = args.command.into_iter();
-        let name = args.name.unwrap_or_else(random_name);
-        check_name(&name)?;
+        args.name.as_deref().map(check_name).transpose()?;
         let mut variables = Vec::new();
         for file in &args.env_file {
             let text = fs::read_to_string(file).with_context(|| format!("--env-file {}", file.display()))?;
@@ -67,7 +67,7 @@ impl Wanted {
             image: command.next().unwrap_or_default(),
             entrypoint: args.entrypoint.map(|program| vec![program]),
             args: command.collect(),
-            name,
+            name: args.name,
             env: variables,
             mounts: mounts.into_iter().chain(more).collect(),
             ports: args.publish.iter().map(|text| publish::parse(text)).collect::<Result<_>>()?,
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(all.image, "app.wasm");
         assert_eq!(all.args, ["-e", "B=2", "--rm", "--", "x"]);
         assert_eq!(all.env, ["A=1", "HERE=here"]);
-        assert_eq!((all.memory, all.name.as_str()), (Some(64 << 20), "web"));
+        assert_eq!((all.memory, all.name.as_deref()), (Some(64 << 20), Some("web")));
         assert!(all.remove && all.interactive && all.terminal);
     }
 

@@ -11,12 +11,12 @@ use super::stop::{request, until_end};
 use super::streams::{Copies, Keys, Streams};
 use super::terminal::{self, Raw};
 use super::{Signals, Task};
-use crate::container::{Container, Ended, Phase, Shelf, State, Supervisor, ended};
+use crate::container::{Container, Ended, Held, Phase, Shelf, State, Supervisor, ended};
 use crate::place::Place;
 use crate::tell::complain;
 
 /// Runs it to its end. The guest's exit code is ours, unless something of ours failed.
-pub(crate) async fn run(place: &Place, shelf: &Shelf, container: &Container) -> Result<ExitCode> {
+pub(crate) async fn run(place: &Place, shelf: &Shelf, container: &Container, _held: Held) -> Result<ExitCode> {
     let task = Task::of(place, container)?;
     let mut signals = Signals::listen()?;
     let mut state = State { supervisor: Some(Supervisor::me()?), ..State::default() };
@@ -25,7 +25,7 @@ pub(crate) async fn run(place: &Place, shelf: &Shelf, container: &Container) -> 
     let lived = match begun {
         Ok(Begun::Started(started)) => live(container, &task, *started, &mut signals, &mut state).await,
         Ok(Begun::Interrupted(signal)) => {
-            state.ended = Some(interrupted(signal));
+            state.ended = Some(Ended::asked_for(signal));
             Ok(())
         }
         Err(error) => {
@@ -74,11 +74,12 @@ async fn begin(
     let ports = Forwarder::open(record.address, &record.ports).await?;
     state.ports = ports.ports().to_vec();
     let streams = Streams::make(&place.streams(), record.interactive, record.terminal)?;
-    let shim = tokio::select! {
-        shim = task.create(container, streams.standard()) => shim?,
+    let shim = task.shim().await?;
+    tokio::select! {
+        created = task.create(&shim, container, streams.standard()) => created?,
         // Compiling takes a while, and nobody has to wait for it.
         signal = signals.next() => return Ok(Begun::Interrupted(signal)),
-    };
+    }
     let raw = if record.terminal && record.interactive { Raw::enter()? } else { None };
     // With --rm there will be nobody to read a log.
     let log = (!record.remove).then(|| container.log());
@@ -109,13 +110,4 @@ async fn live(
         complain(message);
     }
     shown
-}
-
-fn interrupted(signal: u32) -> Ended {
-    Ended {
-        exit_code: 128 + u8::try_from(signal).unwrap_or(0),
-        oom_killed: false,
-        message: None,
-        finished_at: Timestamp::now(),
-    }
 }

@@ -21,22 +21,23 @@ use super::ports::Forwarder;
 use super::restart::{self, Life, Next};
 use super::stop::{End, Nobody, request, until_end};
 use super::{Signals, Task};
-use crate::container::{Container, Ended, Phase, Shelf, State, Supervisor};
+use crate::container::{Container, Ended, Held, Phase, Shelf, State, Supervisor};
 use crate::place::Place;
 
 /// `argv[0]` by which the binary knows that it is a monitor.
 pub(crate) const NAME: &str = "samara-monitor";
-/// What it says once its container runs; anything else is what went wrong.
+/// What it says once its container runs, or was asked to stop before it could; anything else is what went wrong.
 const STARTED: &str = "started";
-/// Leaves a monitor running that has started the container.
-pub(crate) fn spawn(place: &Place, container: &Container) -> Result<()> {
+
+/// Leaves a monitor running that has started the container, and that holds its lock from the first moment.
+pub(crate) fn spawn(place: &Place, container: &Container, held: &Held) -> Result<()> {
     let exe = std::env::current_exe().context("find this program's own file")?;
     let log = container.dir().join("log/monitor.log");
     let log = File::create(&log).with_context(|| format!("make {}", log.display()))?;
     let mut command = Command::new(exe);
     command.arg0(NAME).args([place.root_dir(), place.run_dir(), container.dir()]).current_dir("/");
     // It must not keep open what our own caller waits for.
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
+    let child = command.stdin(held.pass_on()?).stdout(Stdio::piped()).stderr(log).spawn();
     let mut child = child.context("start the container's monitor")?;
     let mut said = String::new();
     if let Some(mut stdout) = child.stdout.take() {
@@ -74,9 +75,12 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 async fn watch(place: &Place, container: &Container) -> Result<()> {
     let task = Task::of(place, container)?;
-    let mut state = State { supervisor: Some(Supervisor::me()?), ..container.state()? };
-    state.restarts = 0;
-    let watched = lives(container, &task, &mut state).await;
+    let mut signals = Signals::listen()?;
+    let before = container.state()?;
+    let mut state = State { phase: Phase::Created, supervisor: Some(Supervisor::me()?), restarts: 0, ..before };
+    // The first: from here on it is to be stopped by asking us.
+    container.write_state(&state)?;
+    let watched = lives(container, &task, &mut signals, &mut state).await;
     task.clear().await.context("end the container's front")?;
     state.phase = Phase::Exited;
     if container.record.remove {
@@ -89,22 +93,23 @@ async fn watch(place: &Place, container: &Container) -> Result<()> {
 }
 
 /// All its lives. An error: it could not even begin.
-async fn lives(container: &Container, task: &Task, state: &mut State) -> Result<()> {
+async fn lives(container: &Container, task: &Task, signals: &mut Signals, state: &mut State) -> Result<()> {
     let record = &container.record;
-    let mut signals = Signals::listen()?;
     let forwarder = Forwarder::open(record.address, &record.ports).await?;
     state.ports = forwarder.ports().to_vec();
     let mut waited = Duration::ZERO;
     loop {
         let born = Instant::now();
-        let begun = begin(container, task, state).await;
+        let begun = begin(container, task, signals, state).await;
         let first = state.restarts == 0;
+        if first && begun.is_ok() {
+            answer(STARTED);
+        }
         let end = match begun {
-            Ok(()) => {
-                if first {
-                    answer(STARTED);
-                }
-                until_end(task, &mut signals, &mut Nobody, |signal| request(container, signal)).await?
+            Ok(None) => until_end(task, signals, &mut Nobody, |signal| request(container, signal)).await?,
+            Ok(Some(signal)) => {
+                state.ended = Some(Ended::asked_for(signal));
+                return Ok(());
             }
             Err(error) if first => return Err(error),
             Err(error) => End { ended: failed(&error), stopped: false },
@@ -127,12 +132,19 @@ async fn lives(container: &Container, task: &Task, state: &mut State) -> Result<
     }
 }
 
-async fn begin(container: &Container, task: &Task, state: &mut State) -> Result<()> {
-    let shim = task.create(container, standard(container)?).await?;
+/// Some signal: it was asked to stop before it was started.
+async fn begin(container: &Container, task: &Task, signals: &mut Signals, state: &mut State) -> Result<Option<u32>> {
+    let shim = task.shim().await?;
+    tokio::select! {
+        created = task.create(&shim, container, standard(container)?) => created?,
+        // Compiling takes a while, and nobody has to wait for it.
+        signal = signals.next() => return Ok(Some(signal)),
+    }
     shim.start(&task.id, "").await.map_err(super::task::plain)?;
     state.phase = Phase::Running;
     state.started_at = Some(Timestamp::now());
-    container.write_state(state)
+    container.write_state(state)?;
+    Ok(None)
 }
 
 /// Output to the log; input, if it is kept open, from a fifo that nobody writes to.

@@ -42,7 +42,8 @@ impl Task {
         Self { exec_id: exec_id.into(), bundle: self.bundle.exec(exec_id), ..self.clone() }
     }
 
-    /// Its front, which is started if it is not there, and then takes over what its predecessor left.
+    /// Its front, which is started if it is not there, and then takes over what its predecessor left. Not to be dropped
+    /// half-way if [`Task::clear`] is to find it.
     pub(crate) async fn shim(&self) -> Result<Shim, FrontError> {
         start_front(&self.front).await
     }
@@ -52,13 +53,11 @@ impl Task {
         Shim::connect(&socket(&self.front.dir)).await.ok()
     }
 
-    /// Makes the process, which waits for its start.
-    pub(crate) async fn create(&self, container: &Container, standard: Standard) -> Result<Shim> {
-        let shim = self.shim().await?;
+    /// Makes the process, which waits for its start. Cancel by dropping.
+    pub(crate) async fn create(&self, shim: &Shim, container: &Container, standard: Standard) -> Result<()> {
         let rootfs = container.record.rootfs(container.dir());
         let task = CreateTask { id: self.id.clone(), bundle: container.dir().to_owned(), rootfs, standard };
-        shim.create(&task).await.map_err(plain)?;
-        Ok(shim)
+        shim.create(&task).await.map(drop).map_err(plain)
     }
 
     /// Sends a signal. One that has ended is none the worse.

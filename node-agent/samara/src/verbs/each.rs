@@ -12,12 +12,22 @@ use crate::tell::report;
 pub(super) async fn each(
     shelf: &Shelf,
     names: &[String],
+    work: impl AsyncFnMut(&Container) -> Result<()>,
+) -> Result<ExitCode> {
+    each_found(names, |name| shelf.find(name).map(Some), work).await
+}
+
+/// The same; what is found to be `None` is passed over.
+pub(super) async fn each_found(
+    names: &[String],
+    find: impl Fn(&str) -> Result<Option<Container>>,
     mut work: impl AsyncFnMut(&Container) -> Result<()>,
 ) -> Result<ExitCode> {
     let mut failed = false;
     for name in names {
-        let done = match shelf.find(name) {
-            Ok(container) => work(&container).await,
+        let done = match find(name) {
+            Ok(Some(container)) => work(&container).await,
+            Ok(None) => continue,
             Err(error) => Err(error),
         };
         match done {

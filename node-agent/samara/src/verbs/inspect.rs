@@ -8,7 +8,7 @@ use samara_images::Reference;
 use serde_json::{Value, json};
 
 use crate::colour::Colour;
-use crate::container::{Container, Shelf};
+use crate::container::{Container, NoSuchContainer, Shelf};
 use crate::format::{Format, print, print_json};
 use crate::image::{store, wasm};
 use crate::place::Place;
@@ -77,10 +77,12 @@ impl Found {
 /// A container counts more than an image of the same name.
 fn find(place: &Place, thing: &str, kind: Option<Kind>) -> Result<Found> {
     let meant = |one| kind.is_none_or(|kind| kind == one);
-    if meant(Kind::Container)
-        && let Ok(container) = Shelf::of(place).find(thing)
-    {
-        return container_value(&container).map(Found::Other);
+    if meant(Kind::Container) {
+        match Shelf::of(place).find(thing) {
+            Ok(container) => return container_value(&container).map(Found::Other),
+            Err(error) if error.is::<NoSuchContainer>() => {}
+            Err(error) => return Err(error),
+        }
     }
     if meant(Kind::Image)
         && let Ok(reference) = Reference::parse(thing)

@@ -12,6 +12,7 @@ use crate::colour::{Colour, Tone};
 use crate::container::{Container, Publication, Shelf, Status};
 use crate::format::{self, Format, print, print_json, shorten};
 use crate::place::Place;
+use crate::tell::remark;
 
 /// What `samara ps` takes.
 #[derive(Debug, Args)]
@@ -65,7 +66,13 @@ pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
     let all = args.all || filters.iter().any(|filter| matches!(filter, Filter::Status(_)));
     let mut rows = Vec::new();
     for container in Shelf::of(&args.place.absolute()?).all()? {
-        let row = row(&container)?;
+        let row = match row(&container) {
+            Ok(row) => row,
+            Err(error) => {
+                remark(format_args!("left out: {}: {error:#}", container.record.name));
+                continue;
+            }
+        };
         if (all || row.status.is_up()) && filters.iter().all(|filter| filter.fits(&row)) {
             rows.push(row);
         }

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::each::{each, runtime};
-use super::stop::stop;
-use crate::container::{Container, Shelf};
+use super::stop::{LOOKS_EVERY, stop};
+use crate::container::{Container, Shelf, Status};
 use crate::place::{Place, must_be_root};
 use crate::supervise::{Task, monitor};
 
@@ -45,9 +45,6 @@ pub(crate) fn main(args: StartArgs) -> Result<ExitCode> {
     let place = args.place.absolute()?;
     runtime()?.block_on(each(&Shelf::of(&place), &args.containers, async |container| {
         container.must_be_own()?;
-        if container.status()?.is_up() {
-            return Ok(());
-        }
         start(&place, container).await
     }))
 }
@@ -64,10 +61,25 @@ pub(crate) fn restart(args: RestartArgs) -> Result<ExitCode> {
     }))
 }
 
+/// Returns when it runs, whoever started it.
 async fn start(place: &Place, container: &Container) -> Result<()> {
+    let held = loop {
+        if let Status::Running { .. } | Status::Restarting { .. } = container.status()? {
+            return Ok(());
+        }
+        if let Some(held) = container.try_lock()? {
+            break held;
+        }
+        // It is being started, ended or removed.
+        tokio::time::sleep(LOOKS_EVERY).await;
+    };
+    // Since it was looked at it may have been started; of one whose supervisor knows no lock this is all there is.
+    if container.status()?.is_up() {
+        return Ok(());
+    }
     // After a supervisor that died, or a boot.
     Task::of(place, container)?.clear().await?;
     container.bundle().remove_records()?;
     container.forget_stop_request()?;
-    monitor::spawn(place, container)
+    monitor::spawn(place, container, &held)
 }

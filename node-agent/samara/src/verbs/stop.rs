@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -31,6 +32,9 @@ pub(crate) struct StopArgs {
     place: Place,
 }
 
+/// Between two looks whether a container's lock is free.
+pub(super) const LOOKS_EVERY: Duration = Duration::from_millis(10);
+
 pub(crate) fn main(args: StopArgs) -> Result<ExitCode> {
     must_be_root("stop")?;
     let place = args.place.absolute()?;
@@ -39,25 +43,40 @@ pub(crate) fn main(args: StopArgs) -> Result<ExitCode> {
     }))
 }
 
-/// Ends it for good. One that has ended is none the worse.
+/// Ends it for good, also while it is being started. One that has ended is none the worse.
 pub(crate) async fn stop(place: &Place, container: &Container, grace: Option<u32>) -> Result<()> {
     container.must_be_own()?;
     let record = &container.record;
-    let grace = grace.unwrap_or(record.stop_timeout);
-    container.write_stop_request(&StopRequest { signal: record.stop_signal, grace })?;
-    if let Some(supervisor) = supervisor(container)? {
-        // It reads the request, carries it out, and ends.
-        rustix::process::pidfd_send_signal(&supervisor, rustix::process::Signal::TERM)
-            .context("tell its supervisor")?;
-        return gone(supervisor).await;
+    let request = StopRequest { signal: record.stop_signal, grace: grace.unwrap_or(record.stop_timeout) };
+    loop {
+        if let Some(supervisor) = supervisor(container)? {
+            container.write_stop_request(&request)?;
+            // It reads the request, carries it out, and ends.
+            rustix::process::pidfd_send_signal(&supervisor, rustix::process::Signal::TERM)
+                .context("tell its supervisor")?;
+            return gone(supervisor).await;
+        }
+        // What has just been removed has ended.
+        if !container.dir().exists() {
+            return Ok(());
+        }
+        if let Some(_held) = container.try_lock()? {
+            return end_alone(place, container, request).await;
+        }
+        // Whoever starts it has not got so far that it could be asked, or it is being removed.
+        tokio::time::sleep(LOOKS_EVERY).await;
     }
+}
+
+/// Of one without a supervisor, which died if it runs; its lock is ours.
+async fn end_alone(place: &Place, container: &Container, request: StopRequest) -> Result<()> {
     if container.pid()?.is_none() && container.state()?.phase != Phase::Running {
         return Ok(());
     }
-    // Its supervisor died, so it is for us.
+    container.write_stop_request(&request)?;
     let task = Task::of(place, container)?;
-    task.kill(if grace == 0 { 9 } else { record.stop_signal }).await?;
-    let in_time = tokio::time::timeout(std::time::Duration::from_secs(grace.into()), task.wait()).await;
+    task.kill(if request.grace == 0 { 9 } else { request.signal }).await?;
+    let in_time = tokio::time::timeout(Duration::from_secs(request.grace.into()), task.wait()).await;
     if in_time.is_err() {
         task.kill(9).await?;
     }

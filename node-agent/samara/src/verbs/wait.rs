@@ -57,6 +57,7 @@ fn code(container: &Container) -> Result<u8> {
     match container.status()? {
         Status::Exited { ended: Some(ended) } => Ok(ended.exit_code),
         status @ (Status::Created
+        | Status::Starting
         | Status::Running { .. }
         | Status::Restarting { .. }
         | Status::Exited { ended: None }) => Err(anyhow::Error::msg(status.word())).context("it did not end"),

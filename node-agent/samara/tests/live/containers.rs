@@ -52,6 +52,32 @@ fn ps_filters_and_prints_ids_or_json() {
 }
 
 #[test]
+fn a_damaged_container_is_told_of_and_removed_and_others_are_none_the_worse() {
+    let machine = Machine::new();
+    machine.good(&["run", "--name", "damaged", &p1("hello")]);
+    machine.good(&["run", "-d", "--name", "spin", "-v", "data:/data", &p1("spin-cpu")]);
+    let dir = machine.json(&["inspect", "damaged"])[0]["directory"].as_str().unwrap().to_owned();
+    for file in ["container.json", "state.json"] {
+        std::fs::write(format!("{dir}/{file}"), "").unwrap();
+    }
+    for verb in [&["ps", "-a"][..], &["system", "df"]] {
+        let said = machine.samara(verb);
+        assert!(said.code == 0 && said.err.contains("container.json is damaged"), "{said:?}");
+    }
+    assert!(machine.good(&["ps"]).contains("spin"));
+    let kept = machine.samara(&["system", "prune", "-f", "--volumes"]);
+    assert!(kept.code == 125 && kept.err.contains("what it uses is not known"), "{kept:?}");
+    for verb in [&["rm", "damaged"][..], &["inspect", "damaged"]] {
+        let said = machine.samara(verb);
+        assert!(said.code != 0 && said.err.contains("`samara rm -f "), "{said:?}");
+    }
+    machine.good(&["stop", "-t", "0", "spin"]);
+    assert_eq!(machine.good(&["rm", "-f", "damaged", "nobody"]), "damaged\n");
+    assert!(!std::path::Path::new(&dir).exists());
+    machine.good(&["run", "--rm", "--name", "damaged", &p1("hello")]);
+}
+
+#[test]
 fn logs_are_split_followed_and_cut() {
     let machine = Machine::new();
     machine.good(&["run", "-d", "--name", "spin", &p1("spin-cpu")]);

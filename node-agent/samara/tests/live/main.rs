@@ -17,4 +17,5 @@ mod pty;
 mod registry;
 mod run;
 mod slow;
+mod starting;
 mod terminal;
