@@ -21,7 +21,8 @@ use crate::place::{Place, must_be_root};
   samara kube down pod.yaml
   cat pod.yaml | samara kube down -
 
-Each pod ends within its terminationGracePeriodSeconds. Named volumes stay.")]
+Pods that were played together end together: those of the same `kube play` end too, and are printed. Each pod ends within
+its terminationGracePeriodSeconds. Named volumes stay.")]
 pub(crate) struct DownArgs {
     /// The manifest that was played; - for standard input
     file: String,

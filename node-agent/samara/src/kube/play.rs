@@ -33,7 +33,7 @@ refer to. A container's image may be a wasm file: ./app.wasm. A hostPort is open
 pub(crate) struct PlayArgs {
     /// The manifest; - for standard input
     file: String,
-    /// End what was played of these pods before
+    /// End what was played of these pods before, with the pods that were played together with them
     #[arg(long)]
     replace: bool,
     /// Wait until the pods are over, print what they wrote, remove them, and end with the first exit code that is not 0
@@ -72,8 +72,9 @@ pub(super) fn main(args: PlayArgs) -> Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
             Ok(Some(code)) => {
-                output(&place, &plan)?;
+                let shown = output(&place, &plan);
                 down::take(&place, &home, &plan.names()).await?;
+                shown?;
                 Ok(ExitCode::from(code))
             }
             Err(error) => {
@@ -118,7 +119,10 @@ async fn images(place: &Place, registries: &Registries, plan: &mut Plan) -> Resu
 /// Puts the manifest where the node finds it.
 async fn put(place: &Place, home: &Home, plan: &Plan, replace: bool) -> Result<Play> {
     if replace {
-        down::take(place, home, &plan.names()).await?;
+        let ended = down::take(place, home, &plan.names()).await?;
+        for (_, name) in ended.difference(&plan.names()) {
+            remark(format_args!("pod {name:?} was played together with one of these, and has ended too"));
+        }
     }
     let _gate = home.gate()?;
     home.make()?;

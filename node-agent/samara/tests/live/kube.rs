@@ -84,6 +84,26 @@ fn what_is_waited_for_gives_its_exit_code() {
 }
 
 #[test]
+fn what_was_waited_for_is_removed_though_its_output_has_no_place_and_pods_played_together_end_together() {
+    let machine = Machine::new();
+    let mut hello = pod("hello", json!([{ "name": "c", "image": p1("hello") }]));
+    hello["spec"]["restartPolicy"] = "Never".into();
+    let file = manifest(&machine, "hello.yaml", &[hello]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let waited = machine.command(&["kube", "play", "--wait", &file]).stdout(full).status().unwrap();
+    assert_eq!((waited.code(), machine.status("hello-c").as_str()), (Some(125), "gone"));
+    let spin = |name: &str| pod(name, json!([{ "name": "c", "image": p1("spin-cpu") }]));
+    let both = manifest(&machine, "both.yaml", &[spin("one"), spin("two")]);
+    let one = manifest(&machine, "one.yaml", &[spin("one")]);
+    machine.good(&["kube", "play", &both]);
+    let replaced = machine.samara(&["kube", "play", "--replace", &one]);
+    assert_eq!((replaced.code, replaced.out.as_str()), (0, "one\n"), "{replaced:?}");
+    assert!(replaced.err.contains("pod \"two\"") && !replaced.err.contains("\"one\""), "{replaced:?}");
+    machine.good(&["kube", "down", &one]);
+    nothing_is_left(&machine);
+}
+
+#[test]
 fn a_deployment_with_config_map_secret_and_claim_comes_from_standard_input() {
     let machine = Machine::new();
     let deployment = json!({
