@@ -1,5 +1,6 @@
 //! `samara login` and `logout`: credentials in docker's own file, or with the helper that it names.
 
+use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -144,24 +145,26 @@ fn with(config: &[u8], server: &str, credentials: Option<(&str, &str)>) -> Resul
     Ok(serde_json::to_vec_pretty(&config)?)
 }
 
-/// For its owner alone, and as a whole.
 fn write(config: &[u8]) -> Result<()> {
     let path = auth::config_path().context("there is no HOME to keep credentials in: set DOCKER_CONFIG")?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("make {}", dir.display()))?;
-    let temporary = path.with_extension(format!("json.{}", std::process::id()));
-    let written = || -> io::Result<()> {
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(config)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)
+    write_to(&path, config).with_context(|| format!("write {}", path.display()))
+}
+
+/// For its owner alone, and as a whole. A link stays, and what it leads to is written, as docker does.
+fn write_to(path: &Path, config: &[u8]) -> io::Result<()> {
+    let beside = |path: &Path| path.parent().unwrap_or(Path::new(".")).to_owned();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(beside(path))?;
+    let path = match (path.canonicalize(), fs::read_link(path)) {
+        (Ok(real), _) => real,
+        // It leads to a file that is still to be made.
+        (Err(_), Ok(target)) => beside(path).join(target),
+        (Err(_), Err(_)) => path.to_owned(),
     };
-    written().with_context(|| format!("write {}", path.display()))
+    let temporary = path.with_extension(format!("json.{}", std::process::id()));
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(config)?;
+    file.sync_all()?;
+    fs::rename(&temporary, &path)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +209,22 @@ mod tests {
         assert_eq!(gone, json!({"auths": {}, "proxies": {"x": 1}}));
         assert!(with(b"[]", "a", None).is_err());
         assert!(with(br#"{"auths":[]}"#, "a", None).is_err());
+    }
+
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("dotfiles")).unwrap();
+        let (link, real) = (dir.path().join("docker/config.json"), dir.path().join("dotfiles/docker.json"));
+        write_to(&link, b"{}").unwrap();
+        assert!(!link.is_symlink(), "a file without a link is a file");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("../dotfiles/docker.json", &link).unwrap();
+        for text in ["first", "second"] {
+            write_to(&link, text.as_bytes()).unwrap();
+            assert!(link.is_symlink() && real.is_file() && !real.is_symlink());
+            assert_eq!(fs::read_to_string(&real).unwrap(), text);
+        }
     }
 
     #[test]
