@@ -1,8 +1,8 @@
 //! `samara save` and `load`: images as OCI layouts, for where no registry is.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -60,6 +60,7 @@ pub(crate) fn save(args: SaveArgs) -> Result<ExitCode> {
     match (args.directory, args.output) {
         (Some(dir), _) => store.export_directory(&images, &dir)?,
         (None, Some(path)) => {
+            let path = destination(&path).with_context(|| format!("-o {}", path.display()))?;
             // A half-written archive must not be taken for one.
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(".".as_ref());
             let file = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("write to {}", dir.display()))?;
@@ -91,4 +92,47 @@ pub(crate) fn load(args: LoadArgs) -> Result<ExitCode> {
         print(names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file that is written: what a link leads to. Docker's rule: nothing but a file makes way for it, no device and no
+/// fifo.
+fn destination(path: &Path) -> Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() => Ok(path.canonicalize()?),
+        Ok(found) if found.is_dir() => bail!("it is a directory: --directory writes an OCI layout into one"),
+        Ok(_) => bail!("it is no file, and would be replaced by one: without -o, standard output can go there"),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        Err(_) if fs::symlink_metadata(path).is_ok() => bail!("it is a link that leads nowhere"),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_file_is_replaced_and_of_a_link_what_it_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().canonicalize().unwrap().join(name);
+        fs::write(at("file"), "x").unwrap();
+        symlink("file", at("link")).unwrap();
+        symlink("nothing", at("nowhere")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, file) in [("file", "file"), ("link", "file"), ("new", "new")] {
+            assert_eq!(destination(&at(name)).unwrap(), at(file), "{name}");
+        }
+        for (path, says) in [
+            (at("fifo"), "is no file"),
+            ("/dev/null".into(), "is no file"),
+            (at(""), "--directory"),
+            (at("nowhere"), "leads nowhere"),
+            (at("file/x"), "Not a directory"),
+        ] {
+            let error = destination(&path).unwrap_err().to_string();
+            assert!(error.contains(says), "{}: {error}", path.display());
+        }
+    }
 }

@@ -169,18 +169,29 @@ impl Source {
 struct Target {
     dir: OwnedFd,
     name: OsString,
+    side: Side,
+}
+
+/// Whose files are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// This machine's: its devices and fifos are kept.
+    Here,
+    /// A container's: all that has the name makes way, and no link is followed.
+    Container,
 }
 
 impl Target {
     /// `root`: the container's; none for a path here.
     fn find(root: Option<&OwnedFd>, path: &Path, source: &Source) -> Result<Self> {
+        let side = if root.is_some() { Side::Container } else { Side::Here };
         let open = |path: &Path| match root {
             Some(root) => samara_inside::in_root(root, path, OFlags::PATH | OFlags::DIRECTORY),
             None => rustix::fs::openat(CWD, path, directory(), rustix::fs::Mode::empty()),
         };
         match open(path) {
-            Ok(dir) if source.contents => Ok(Self { dir, name: ".".into() }),
-            Ok(dir) => Ok(Self { dir, name: source.called.clone() }),
+            Ok(dir) if source.contents => Ok(Self { dir, name: ".".into(), side }),
+            Ok(dir) => Ok(Self { dir, name: source.called.clone(), side }),
             Err(rustix::io::Errno::NOTDIR) if source.kind == FileType::Directory => {
                 bail!("it is a file, and a directory is to be copied")
             }
@@ -189,11 +200,15 @@ impl Target {
                 if asks_for_directory && source.kind != FileType::Directory {
                     bail!("there is no such directory");
                 }
-                let (parent, name) = split(path);
+                // A link here that the user named is written through, as `cp` does.
+                let followed = (side == Side::Here && source.kind == FileType::RegularFile && path.is_symlink())
+                    .then(|| path.canonicalize().context("it is a link that leads nowhere"))
+                    .transpose()?;
+                let (parent, name) = split(followed.as_deref().unwrap_or(path));
                 let name = name.context("there is no such directory")?;
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
                 let dir = open(parent).context("the directory that it should be in is not there")?;
-                Ok(Self { dir, name: name.to_owned() })
+                Ok(Self { dir, name: name.to_owned(), side })
             }
             Err(error) => Err(error.into()),
         }

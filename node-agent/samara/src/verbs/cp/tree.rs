@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::root::readable;
-use super::{Source, Target};
+use super::{Side, Source, Target};
 use crate::tell::remark;
 
 /// Deeper is a mistake, or malice.
@@ -32,12 +32,13 @@ pub(super) enum Keep {
 
 /// Copies it.
 pub(super) fn copy(source: &Source, target: &Target, keep: Keep) -> Result<()> {
-    let mut copier = Copier { keep, path: PathBuf::from(&source.called) };
+    let mut copier = Copier { keep, side: target.side, path: PathBuf::from(&source.called) };
     copier.entry(source.dir.as_fd(), &source.name, target.dir.as_fd(), &target.name)
 }
 
 struct Copier {
     keep: Keep,
+    side: Side,
     /// Where it is, for messages and the depth.
     path: PathBuf,
 }
@@ -66,6 +67,7 @@ impl Copier {
         if !source.metadata()?.is_file() {
             bail!("it was replaced meanwhile");
         }
+        self.may_replace(&to, new)?;
         let mut target = create(&to, new)?;
         io::copy(&mut source, &mut target)?;
         self.finish(target.as_fd(), stat)
@@ -73,8 +75,27 @@ impl Copier {
 
     fn link(&self, from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr) -> Result<()> {
         let text = readlinkat(&from, name, Vec::new())?;
+        self.may_replace(&to, new)?;
         remove_file(&to, new)?;
         Ok(symlinkat(text, &to, new)?)
+    }
+
+    /// Docker's rule for this machine: what is neither file, link nor directory is there for somebody, as `/dev/null` is.
+    fn may_replace(&self, dir: impl AsFd, name: &OsStr) -> Result<()> {
+        if self.side == Side::Container {
+            return Ok(());
+        }
+        match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+            Ok(FileType::RegularFile | FileType::Symlink | FileType::Directory) | Err(Errno::NOENT) => Ok(()),
+            Ok(
+                FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown,
+            ) => bail!("what has the name here is neither file nor directory, and is kept"),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn directory(&mut self, from: impl AsFd, name: &OsStr, to: impl AsFd, new: &OsStr, stat: &Stat) -> Result<()> {
@@ -186,8 +207,40 @@ mod tests {
         assert!(to.join("from/a/b/file").is_file());
         copied(&from.join("a/."), &to).unwrap();
         assert!(to.join("b/file").is_file());
-        copied(&from.join("a/b/file"), &to.join("a/link")).unwrap();
-        assert!(fs::symlink_metadata(to.join("a/link")).unwrap().is_file(), "a link is replaced, not written through");
+        fs::create_dir(dir.path().join("other")).unwrap();
+        fs::write(dir.path().join("other/link"), "other").unwrap();
+        copied(&dir.path().join("other/."), &to.join("a")).unwrap();
+        assert!(fs::symlink_metadata(to.join("a/link")).unwrap().is_file(), "a link on the way is replaced");
+    }
+
+    #[test]
+    fn a_link_that_is_named_is_written_through_and_what_is_no_file_is_kept_on_this_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("from")).unwrap();
+        for name in ["from/file", "from/fifo", "old"] {
+            fs::write(at(name), name).unwrap();
+        }
+        symlink("file", at("from/link")).unwrap();
+        symlink("old", at("link")).unwrap();
+        symlink("nothing", at("nowhere")).unwrap();
+        let fifo = || nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU);
+        fifo().unwrap();
+        copied(&at("from/file"), &at("link")).unwrap();
+        assert_eq!(fs::read_to_string(at("old")).unwrap(), "from/file");
+        assert_eq!(fs::read_link(at("link")).unwrap(), Path::new("old"));
+        let nowhere = copied(&at("from/file"), &at("nowhere")).unwrap_err();
+        assert!(format!("{nowhere:#}").contains("leads nowhere"), "{nowhere:#}");
+        for (from, to) in [("from/file", "fifo"), ("from/link", "fifo"), ("from/fifo", ""), ("from/.", "")] {
+            let kept = copied(&at(from), &at(to)).unwrap_err();
+            assert!(format!("{kept:#}").contains("and is kept"), "{from}: {kept:#}");
+            assert_eq!(fifo(), Err(nix::errno::Errno::EEXIST), "{from}");
+        }
+        // A container's own are its own.
+        let source = Source::find_here(&at("from/file"), false).unwrap();
+        let root = fs::File::open(dir.path()).unwrap().into();
+        copy(&source, &Target::find(Some(&root), Path::new("/fifo"), &source).unwrap(), Keep::Modes).unwrap();
+        assert!(at("fifo").is_file());
     }
 
     #[test]
