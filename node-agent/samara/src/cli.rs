@@ -143,8 +143,9 @@ pub(crate) fn main() -> ExitCode {
             node::main(*args)
         }
         Verb::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "samara", &mut io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "samara", &mut script);
+            crate::format::print(script).map(|()| ExitCode::SUCCESS)
         }
     };
     outcome.unwrap_or_else(|error| match error.downcast_ref() {

@@ -45,18 +45,36 @@ pub(crate) fn coloured(head: &[&str], rows: &[Vec<String>], style: impl Fn(usize
     text
 }
 
-/// To standard output. Somebody who stopped reading, as `head` does, is no error.
+/// Whoever reads our standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Reads,
+    /// Went away, as `head` does.
+    Left,
+}
+
+/// To standard output. Somebody who stopped reading is no error.
 pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<()> {
+    print_on(text).map(drop)
+}
+
+/// [`print`] for those who go on printing until nobody reads any more.
+pub(crate) fn print_on(text: impl AsRef<[u8]>) -> Result<Reader> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Left),
+        done => Ok(done.map(|()| Reader::Reads)?),
     }
 }
 
 /// Pretty JSON and a newline.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// The same, printed.
 pub(crate) fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
-    print(serde_json::to_string_pretty(value)? + "\n")
+    print(json(value)?)
 }
 
 /// `5 seconds`, `2 minutes`, `3 hours`, `4 days`: the largest unit that has one.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::each::runtime;
 use crate::container::{Container, Shelf};
-use crate::format::{self, Format, print, print_json};
+use crate::format::{self, Format, Reader, print_on};
 use crate::place::{Place, must_be_root};
 use crate::supervise::Task;
 
@@ -60,14 +60,12 @@ pub(crate) fn main(args: StatsArgs) -> Result<ExitCode> {
             tokio::time::sleep(LOOK).await;
             let now = look(&place, &args.containers).await?;
             let rows = rows(&before, &now);
-            if redraw {
-                print("\x1b[2J\x1b[H")?;
-            }
-            match args.format {
-                Format::Json => print_json(&rows)?,
-                Format::Table => print(table(&rows))?,
-            }
-            if args.no_stream || (!args.containers.is_empty() && now.is_empty()) {
+            let text = match args.format {
+                Format::Json => format::json(&rows)?,
+                Format::Table => table(&rows),
+            };
+            let reader = print_on(if redraw { format!("\x1b[2J\x1b[H{text}") } else { text })?;
+            if reader == Reader::Left || args.no_stream || (!args.containers.is_empty() && now.is_empty()) {
                 return Ok(ExitCode::SUCCESS);
             }
             before = now;

@@ -78,6 +78,38 @@ fn a_container_whose_output_could_not_be_passed_on_is_kept_with_all_it_wrote() {
 }
 
 #[test]
+fn verbs_that_print_for_ever_or_much_end_when_their_reader_goes_away() {
+    let machine = Machine::new();
+    let (_, child) = one_line_of(&machine, &["stats"]);
+    assert_eq!(code(&machine, child), 0);
+    let mut child = machine.command(&["completion", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(code(&machine, child), 0);
+}
+
+#[test]
+fn a_file_that_is_named_makes_way_and_nothing_else_does() {
+    use std::os::unix::fs::{FileTypeExt as _, symlink};
+    let machine = Machine::new();
+    machine.good(&["build", "-t", "localhost/hello:1", &p1("hello")]);
+    machine.good(&["run", "--name", "hello", "-v", "data:/data", &p1("hello")]);
+    std::fs::write(machine.path("root/volumes/data/file"), "text").unwrap();
+    nix::unistd::mkfifo(&machine.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(machine.path("old"), "old").unwrap();
+    symlink("old", machine.path("link")).unwrap();
+    for verb in [&["save", "localhost/hello:1", "-o"][..], &["cp", "hello:/data/file"]] {
+        let to = |target: &'static str| machine.samara(&[verb, &[target]].concat());
+        let refused = to("fifo");
+        assert_eq!(refused.code, 125, "{refused:?}");
+        assert!(std::fs::metadata(machine.path("fifo")).unwrap().file_type().is_fifo(), "{verb:?}");
+        assert_eq!(to("link").code, 0);
+        assert!(machine.path("link").is_symlink() && machine.path("old").is_file(), "{verb:?}");
+        assert_ne!(std::fs::read(machine.path("old")).unwrap(), b"old", "{verb:?}");
+        std::fs::write(machine.path("old"), "old").unwrap();
+    }
+}
+
+#[test]
 fn signals_that_end_a_program_do_not_leave_a_guest_alone() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
