@@ -52,6 +52,9 @@ impl Status {
         }
     }
 
+    /// Every [`Status::word`].
+    pub(crate) const WORDS: [&str; 5] = ["created", "starting", "running", "restarting", "exited"];
+
     /// One word, as docker's `.State.Status`.
     pub(crate) fn word(&self) -> &'static str {
         match self {

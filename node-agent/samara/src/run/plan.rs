@@ -98,6 +98,8 @@ mod tests {
         assert_eq!(command(Wanted { args: vec!["-x".into()], ..wanted() }), ["app.wasm", "-x"]);
         let other = Wanted { entrypoint: Some(vec!["/other".into()]), args: vec!["-x".into()], ..wanted() };
         assert_eq!(command(other), ["/other", "-x"]);
+        let none = Wanted { entrypoint: Some(vec![]), args: vec!["/arg".into(), "-x".into()], ..wanted() };
+        assert_eq!(command(none), ["/arg", "-x"]);
     }
 
     #[test]

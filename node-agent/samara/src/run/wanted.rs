@@ -1,6 +1,6 @@
 //! What is wanted of a container: all flags, read and checked together. Pure but for the files of `--env-file`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 
@@ -65,14 +65,15 @@ impl Wanted {
         let more = more.chain(args.tmpfs.iter().map(|text| mount::tmpfs(text))).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             image: command.next().unwrap_or_default(),
-            entrypoint: args.entrypoint.map(|program| vec![program]),
+            // Docker's way to say: none.
+            entrypoint: args.entrypoint.map(|program| if program.is_empty() { Vec::new() } else { vec![program] }),
             args: command.collect(),
             name: args.name,
             env: variables,
-            mounts: mounts.into_iter().chain(more).collect(),
+            mounts: each_place_once(mounts.into_iter().chain(more).collect())?,
             ports: args.publish.iter().map(|text| publish::parse(text)).collect::<Result<_>>()?,
             http_port: None,
-            memory: args.memory.as_deref().map(memory::parse).transpose()?,
+            memory: args.memory.as_deref().map(memory::parse).transpose().context("--memory")?,
             cpus: args.cpus,
             network: args.network,
             address: None,
@@ -88,6 +89,15 @@ impl Wanted {
             remove: args.rm,
         })
     }
+}
+
+/// One of two at the same path would not be seen.
+fn each_place_once(mounts: Vec<mount::Mount>) -> Result<Vec<mount::Mount>> {
+    let mut places = BTreeSet::new();
+    if let Some(twice) = mounts.iter().find(|mount| !places.insert(&mount.target)) {
+        bail!("duplicate mount point: two are to be mounted at {}", twice.target.display());
+    }
+    Ok(mounts)
 }
 
 /// Flags that contradict each other.
@@ -111,7 +121,7 @@ fn check_together(args: &RunArgs) -> Result<()> {
     if let Some(cpus) = args.cpus
         && (cpus.is_nan() || !(0.01..=10_000.0).contains(&cpus))
     {
-        bail!("--cpus {cpus}: must be 0.01 or more");
+        bail!("--cpus {cpus}: must be from 0.01 to 10000");
     }
     Ok(())
 }
@@ -144,6 +154,17 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_entrypoint_is_none() {
+        let of = |line: &[&str]| {
+            let words = ["run"].iter().chain(line);
+            Wanted::of(Line::try_parse_from(words).unwrap().run, |_| None).unwrap().entrypoint
+        };
+        assert_eq!(of(&["app"]), None);
+        assert_eq!(of(&["--entrypoint", "/b", "app"]), Some(vec!["/b".into()]));
+        assert_eq!(of(&["--entrypoint", "", "app", "/b"]), Some(vec![]));
+    }
+
+    #[test]
     fn pull_may_stand_alone() {
         for line in ["--pull app", "--pull=always app", "--pull=never app", "--pull=missing app"] {
             assert_eq!(wanted(line).unwrap().image, "app", "{line}");
@@ -159,6 +180,10 @@ mod tests {
             ("--network none -p 80:80 a", "-p needs a network"),
             ("--cpus 0 a", "0.01"),
             ("--cpus NaN a", "0.01"),
+            ("--cpus 10001 a", "to 10000"),
+            ("--memory 64x a", "--memory: \"64x\""),
+            ("-v a:/x -v b:/x/ a", "duplicate mount point"),
+            ("-v a:/x --tmpfs /x a", "duplicate mount point"),
             ("--name ../x a", "cannot be a name"),
             ("--env-file /nowhere/at/all a", "--env-file /nowhere/at/all"),
         ] {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum RestartPolicy {
     #[default]
     No,
-    /// After another exit code than 0, so many times at most.
+    /// After another exit code than 0, so many times at most; 0 is no limit, as docker has it.
     OnFailure {
         at_most: Option<u32>,
     },
@@ -89,7 +89,7 @@ pub(crate) fn next(policy: RestartPolicy, life: Life) -> Next {
     let again = match policy {
         RestartPolicy::No => false,
         RestartPolicy::OnFailure { at_most } => {
-            life.exit_code != 0 && at_most.is_none_or(|times| life.restarts < times)
+            life.exit_code != 0 && at_most.is_none_or(|times| times == 0 || life.restarts < times)
         }
         RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
     };
@@ -129,7 +129,8 @@ mod tests {
             (OnFailure { at_most: None }, life(1, 99), again),
             (OnFailure { at_most: Some(2) }, life(1, 1), again),
             (OnFailure { at_most: Some(2) }, life(1, 2), Next::Finish),
-            (OnFailure { at_most: Some(0) }, life(1, 0), Next::Finish),
+            (OnFailure { at_most: Some(0) }, life(1, 99), again),
+            (OnFailure { at_most: Some(0) }, life(0, 0), Next::Finish),
             (Always, life(0, 5), again),
             (UnlessStopped, life(0, 5), again),
             (Always, Life { stopped: true, ..life(1, 0) }, Next::Finish),

@@ -28,7 +28,7 @@ pub(crate) struct PsArgs {
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
-    /// Only those with name=TEXT in the name, with label=KEY[=VALUE], or with status=WORD
+    /// Only those with name=TEXT in the name, with label=KEY[=VALUE], or with status=WORD; of several names or statuses one
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Ids and commands at full length
@@ -73,7 +73,7 @@ pub(crate) fn main(args: PsArgs) -> Result<ExitCode> {
                 continue;
             }
         };
-        if (all || row.status.is_up()) && filters.iter().all(|filter| filter.fits(&row)) {
+        if (all || row.status.is_up()) && fit(&filters, &row) {
             rows.push(row);
         }
     }
@@ -143,7 +143,8 @@ impl Filter {
     fn parse(text: &str) -> Result<Self> {
         match text.split_once('=') {
             Some(("name", name)) => Ok(Self::Name(name.into())),
-            Some(("status", word)) => Ok(Self::Status(word.into())),
+            Some(("status", word)) if Status::WORDS.contains(&word) => Ok(Self::Status(word.into())),
+            Some(("status", _)) => bail!("--filter {text}: a status is one of {}", Status::WORDS.join(", ")),
             Some(("label", label)) => Ok(match label.split_once('=') {
                 Some((key, value)) => Self::Label(key.into(), Some(value.into())),
                 None => Self::Label(label.into(), None),
@@ -161,6 +162,17 @@ impl Filter {
             }
         }
     }
+}
+
+/// As podman: of names and of statuses one is enough, labels are all wanted.
+fn fit(filters: &[Filter], row: &Row) -> bool {
+    let one_of = |kind: fn(&Filter) -> bool| {
+        let mut wanted = filters.iter().filter(|filter| kind(filter)).peekable();
+        wanted.peek().is_none() || wanted.any(|filter| filter.fits(row))
+    };
+    one_of(|filter| matches!(filter, Filter::Name(_)))
+        && one_of(|filter| matches!(filter, Filter::Status(_)))
+        && filters.iter().filter(|filter| matches!(filter, Filter::Label(..))).all(|filter| filter.fits(row))
 }
 
 #[cfg(test)]
@@ -203,7 +215,19 @@ mod tests {
         ] {
             assert_eq!(Filter::parse(text).unwrap().fits(&web), fits, "{text}");
         }
-        for bad in ["", "name", "colour=red"] {
+        for (texts, fits) in [
+            (&[][..], true),
+            (&["status=exited", "status=created"], true),
+            (&["status=exited", "status=running"], false),
+            (&["name=db", "name=web"], true),
+            (&["name=db", "status=created"], false),
+            (&["label=app", "label=app=web"], true),
+            (&["label=app", "label=other"], false),
+        ] {
+            let filters: Vec<_> = texts.iter().map(|text| Filter::parse(text).unwrap()).collect();
+            assert_eq!(fit(&filters, &web), fits, "{texts:?}");
+        }
+        for bad in ["", "name", "colour=red", "status=bogus", "status="] {
             assert!(Filter::parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,8 +1,8 @@
-//! `--memory`: docker's units (each 1024 times the one before, in either case) and Kubernetes' binary ones.
+//! Sizes: docker's units (each 1024 times the one before, in either case) and Kubernetes' binary ones.
 
 use anyhow::{Result, bail};
 
-/// Bytes.
+/// Bytes. Whose flag it is, is said by who asks.
 pub(crate) fn parse(text: &str) -> Result<i64> {
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -12,12 +12,12 @@ pub(crate) fn parse(text: &str) -> Result<i64> {
         "m" | "mb" | "mi" | "mib" => 20,
         "g" | "gb" | "gi" | "gib" => 30,
         "t" | "tb" | "ti" | "tib" => 40,
-        _ => bail!("--memory {text}: write a number of bytes, or one with k, m or g behind it, such as 64m"),
+        _ => bail!("{text:?}: write a number of bytes, or one with k, m or g behind it, such as 64m"),
     };
     let bytes = number.parse::<f64>().ok().map(|number| number * (1_u64 << shift) as f64);
     match bytes {
         Some(bytes) if (1.0..=(i64::MAX >> 1) as f64).contains(&bytes) => Ok(bytes as i64),
-        _ => bail!("--memory {text}: must be a number of bytes, at least 1, such as 64m"),
+        _ => bail!("{text:?}: must be a number of bytes, at least 1, such as 64m"),
     }
 }
 

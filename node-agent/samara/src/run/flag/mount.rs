@@ -74,7 +74,9 @@ pub(crate) fn tmpfs(text: &str) -> Result<Mount> {
     let (mut size, mut mode, mut read_only) = (None, None, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
-            Some(("size", value)) => size = Some(super::memory::parse(value)?),
+            Some(("size", value)) => {
+                size = Some(super::memory::parse(value).with_context(|| format!("--tmpfs {text}"))?);
+            }
             Some(("mode", value)) => mode = Some(octal(value).with_context(|| format!("--tmpfs {text}"))?),
             None if option == "ro" => read_only = true,
             None if option == "rw" => read_only = false,
@@ -100,7 +102,9 @@ pub(crate) fn mount(text: &str) -> Result<Mount> {
             ("target" | "dst" | "destination", Some(value)) => target = Some(value),
             ("readonly" | "ro", None | Some("true" | "1")) => read_only = true,
             ("readonly" | "ro", Some("false" | "0")) => read_only = false,
-            ("tmpfs-size", Some(value)) => size = Some(super::memory::parse(value)?),
+            ("tmpfs-size", Some(value)) => {
+                size = Some(super::memory::parse(value).with_context(|| format!("--mount {text}"))?);
+            }
             ("tmpfs-mode", Some(value)) => mode = Some(octal(value).with_context(|| format!("--mount {text}"))?),
             ("bind-create-src" | "create-src", None | Some("true" | "1")) => make = true,
             // So it is: nothing that is mounted later comes through, what is in an image stays there, caches are one.
@@ -201,7 +205,8 @@ mod tests {
         let mode = Mount { source: Source::Memory { size: None, mode: Some(0o700) }, read_only: true, ..memory(None) };
         assert_eq!(tmpfs("/t:mode=700,ro").unwrap(), mode);
         for bad in ["", "t", "/t:exec", "/t:size=x", "/t:mode=8"] {
-            assert!(tmpfs(bad).is_err(), "{bad}");
+            let error = format!("{:#}", tmpfs(bad).unwrap_err());
+            assert!(error.starts_with("--tmpfs"), "{bad}: {error}");
         }
     }
 
@@ -236,6 +241,7 @@ mod tests {
             ("type=bind,source=/a,target=/b,bind-propagation=shared", "\"bind-propagation=shared\" cannot be had"),
             ("type=volume,source=a,target=/b,volume-opt=type=nfs", "cannot be had here"),
             ("type=tmpfs,target=/t,tmpfs-mode=9", "is not a mode"),
+            ("type=tmpfs,target=/t,tmpfs-size=abc", "--mount type=tmpfs,target=/t,tmpfs-size=abc: \"abc\""),
         ] {
             let error = format!("{:#}", mount(bad).unwrap_err());
             assert!(error.contains(says), "{bad}: {error}");
