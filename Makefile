@@ -4,13 +4,15 @@
 # make bench   figures of the release build against KWOK, written to target/bench.md; docs/benchmarks.md speaks of them
 # make fuzz    each fuzz target for SECONDS=60 (FUZZ="image-layer oci-spec" for some of them); fuzz/README.md
 # make fuzz-keep   puts what `make fuzz` found new ways by into git: fuzz/corpus.tar.xz
-# make setup   installs what is missing of Wasm targets and distribution packages; the others call it
+# make setup   installs what is missing of Wasm targets and distribution packages; the others call it (the demo needs less)
 # make deny    licences, sources and bans of all dependencies; `make test` does it too
 # make clean   removes all that was built
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 TOOLS  := $(CURDIR)/target/tools
-SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env)
+# By name: not every sudo can keep all.
+KEPT   := --preserve-env=PATH,HOME,TMPDIR,SAMARA_TOOLS,SAMARA_CGROUP2_TESTS,SAMARA_BIN,SAMARA_SHIM_BIN,SAMARA_NODE_LOG,RUST_BACKTRACE,RUST_LOG,HTTP_PROXY,HTTPS_PROXY,NO_PROXY
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo $(KEPT))
 PLANE  := $(addprefix $(TOOLS)/,kube-apiserver kube-controller-manager kube-scheduler kubectl etcd)
 
 # Programs that cargo runs for us make namespaces and cgroups.
@@ -26,6 +28,7 @@ BESIDE = +@$(MAKE) -j4
 
 .PHONY: demo down test check lint unit live bench fuzz fuzz-keep host samples guests tools tools-test tools-bench machine setup deny clean
 
+demo: NEEDS = demo
 demo: setup
 	$(BESIDE) tools samples host
 	@$(SUDO) $(TARGET)/debug/demo
@@ -45,7 +48,7 @@ live:
 	| sed -nE 's/.*Executable (tests.(shim|zygote).main.rs|unittests src.lib.rs) \((.*(shim|zygote|samara_shim_client)-[0-9a-f]+)\)/\3/p' \
 	| grep -v samara_shim- | sed "s,^target/,$(CURDIR)/target/," | paste -sd:)" cargo test -p samara-tests
 
-check: setup lint unit
+check: setup samples lint unit
 
 lint:
 	@cargo fmt --check
@@ -118,7 +121,7 @@ $(TOOLS)/kwok: tests/tools/kwok/go.mod tests/tools/kwok/go.sum
 	@tests/tools/build.sh kwok $(TOOLS)
 
 setup:
-	@tests/setup.sh $(TARGET) $(TOOLS)
+	@tests/setup.sh $(TARGET) $(TOOLS) $(NEEDS)
 
 deny: $(TOOLS)/cargo-deny/bin/cargo-deny
 	@$(TOOLS)/cargo-deny/bin/cargo-deny check bans licenses sources

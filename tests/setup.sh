@@ -1,8 +1,8 @@
 #!/bin/sh
 # Says what is missing, installs what may be installed, and says what the first build will cost.
-# Usage: tests/setup.sh <cargo's target directory> <tools' directory>
+# Usage: tests/setup.sh <cargo's target directory> <tools' directory> [demo: what only the tests need is left out]
 set -eu
-target=$1 tools=$2
+target=$1 tools=$2 needs=${3:-test}
 
 missing() {
     echo "$1" >&2
@@ -41,14 +41,16 @@ done
 PATH=$PATH:/usr/sbin:/sbin
 packages=
 command -v ip >/dev/null || packages="$packages iproute2"
-python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
-[ -x /usr/lib/systemd/systemd ] || packages="$packages systemd"
-command -v tinyproxy >/dev/null || packages="$packages tinyproxy-bin"
-command -v haproxy >/dev/null || packages="$packages haproxy"
-command -v pass >/dev/null || packages="$packages pass gnupg"
-command -v buildah >/dev/null || packages="$packages buildah"
+if [ "$needs" != demo ]; then
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+    [ -x /usr/lib/systemd/systemd ] || packages="$packages systemd"
+    command -v tinyproxy >/dev/null || packages="$packages tinyproxy-bin"
+    command -v haproxy >/dev/null || packages="$packages haproxy"
+    command -v pass >/dev/null || packages="$packages pass gnupg"
+    command -v buildah >/dev/null || packages="$packages buildah"
+fi
 if [ -n "$packages" ]; then
-    command -v apt-get >/dev/null || missing "these are missing: install the distribution's$packages"
+    command -v apt-get >/dev/null || missing "these are missing; Debian calls them$packages (Fedora: iproute, tinyproxy, gnupg2, and venv comes with python3)"
     echo "installing$packages"
     $root apt-get -qq update
     $root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $packages >/dev/null

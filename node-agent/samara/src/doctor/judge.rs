@@ -74,8 +74,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             false => line(
                 "ip forwarding",
                 Warn,
-                "off: pods of a node (not `samara run`) are not reached from outside; sysctl net.ipv4.ip_forward=1"
-                    .into(),
+                "off: `samara node` switches it on for its pods (net.ipv4.ip_forward)".into(),
             ),
         },
         match facts.free {
