@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::each::runtime;
 use super::logs;
 use crate::container::{Container, Shelf};
+use crate::format::Reader;
 use crate::place::{Place, must_be_root};
 use crate::supervise::streams::signal_of;
 use crate::supervise::terminal::{self, Raw};
@@ -62,7 +63,7 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
     let shim = task.living().await.context("its front does not answer")?;
     // Before anything is passed on: the answer to it is to be seen.
     let follower = logs::Follower::from_now(container)?;
-    let output = tokio::task::spawn_blocking(move || follower.run());
+    let mut output = tokio::task::spawn_blocking(move || follower.run());
     let stdin = container.dir().join("stdin");
     let has_input = stdin.exists() && !args.no_stdin;
     let terminal =
@@ -85,9 +86,14 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
     }
     let waiting = shim.wait(&task.id, "");
     tokio::pin!(waiting);
-    let mut listens = has_input;
+    let (mut listens, mut shows) = (has_input, true);
     let exit = loop {
         tokio::select! {
+            shown = &mut output, if shows => match shown?? {
+                // Whoever read it went away, as `head` does.
+                Reader::Left => return Ok(ExitCode::SUCCESS),
+                Reader::Reads => shows = false,
+            },
             exit = &mut waiting => break exit.map_err(crate::supervise::task::plain)?,
             signal = signals.next() => match args.sig_proxy {
                 true => task.kill(signal).await?,
@@ -108,7 +114,9 @@ async fn run(place: &Place, container: &Container, args: &AttachArgs) -> Result<
             },
         }
     };
-    output.await??;
+    if shows {
+        output.await??;
+    }
     drop(raw);
     Ok(ExitCode::from(u8::try_from(exit.code).unwrap_or(255)))
 }

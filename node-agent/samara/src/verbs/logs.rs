@@ -1,6 +1,5 @@
 //! `samara logs`: what a container wrote, as it came and where it came: standard output there, standard error there.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,7 +13,9 @@ use flate2::read::MultiGzDecoder;
 use jiff::{SignedDuration, Span, Timestamp};
 use samara_core::logs::{Stream, parse};
 
+use super::tail::{self, Tail};
 use crate::container::{Container, Shelf, Status};
+use crate::format::Reader;
 use crate::place::Place;
 use crate::supervise::log::rotated;
 use crate::tell::complain;
@@ -59,7 +60,7 @@ pub(crate) fn main(args: LogsArgs) -> Result<ExitCode> {
         until: args.until.as_deref().map(|text| moment(text, now)).transpose()?,
         timestamps: args.timestamps,
     };
-    let tail = tail(&args.tail)?;
+    let tail = tail::read(&args.tail)?;
     let container = Shelf::of(&args.place.absolute()?).find(&args.container)?;
     let mut out = Out { wanted, at_line_start: true };
     let shown = show(&container, tail, args.follow, &mut out);
@@ -100,13 +101,13 @@ impl Follower {
         Ok(Self { container: container.clone(), current })
     }
 
-    /// Shows what it writes until it has ended. Blocks.
-    pub(super) fn run(self) -> Result<()> {
+    /// Shows what it writes until it has ended, or nobody reads it any more. Blocks.
+    pub(super) fn run(self) -> Result<Reader> {
         let wanted = Wanted { since: None, until: None, timestamps: false };
         let mut out = Out { wanted, at_line_start: true };
         match go_on(&self.container, self.current, &mut out) {
-            Err(error) if is_broken_pipe(&error) => Ok(()),
-            done => done,
+            Err(error) if is_broken_pipe(&error) => Ok(Reader::Left),
+            done => done.map(|()| Reader::Reads),
         }
     }
 }
@@ -115,15 +116,12 @@ fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out)
     let path = container.log();
     // What is there now, oldest first; then what comes.
     let mut current = open_current(&path)?;
-    let mut last: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut last = tail.map(Tail::of);
     let mut line = |line: Vec<u8>, out: &mut Out| -> Result<()> {
-        match tail {
+        match &mut last {
             None => out.line(&line),
-            Some(lines) => {
-                last.push_back(line);
-                if last.len() > lines {
-                    last.pop_front();
-                }
+            Some(last) => {
+                last.push(line);
                 Ok(())
             }
         }
@@ -139,7 +137,7 @@ fn show(container: &Container, tail: Option<usize>, follow: bool, out: &mut Out)
     if let Some(current) = &mut current {
         current.lines(|text| line(text, out))?;
     }
-    for line in last {
+    for line in last.into_iter().flat_map(Tail::records) {
         out.line(&line)?;
     }
     if follow { go_on(container, current, out) } else { Ok(()) }
@@ -270,16 +268,6 @@ fn moment(text: &str, now: Timestamp) -> Result<Timestamp> {
     }
 }
 
-fn tail(text: &str) -> Result<Option<usize>> {
-    match text {
-        "all" => Ok(None),
-        lines => match lines.parse() {
-            Ok(lines) => Ok(Some(lines)),
-            Err(_) => bail!("--tail {text}: write a number of lines, or all"),
-        },
-    }
-}
-
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
@@ -321,12 +309,5 @@ mod tests {
         assert_eq!(shown(&format!("{time} stderr F o"), true), line("o\n".into(), Stream::Stderr));
         assert_eq!(shown("1969-01-02T03:04:05Z stdout F old", true), None);
         assert_eq!(shown("no record", true), None);
-    }
-
-    #[test]
-    fn a_tail_is_a_number_or_all() {
-        assert_eq!(tail("all").unwrap(), None);
-        assert_eq!(tail("0").unwrap(), Some(0));
-        assert!(tail("-1").is_err());
     }
 }

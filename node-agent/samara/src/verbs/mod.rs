@@ -15,5 +15,6 @@ pub(crate) mod signal;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod stop;
+mod tail;
 pub(crate) mod top;
 pub(crate) mod wait;

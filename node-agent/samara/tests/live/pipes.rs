@@ -80,8 +80,12 @@ fn a_container_whose_output_could_not_be_passed_on_is_kept_with_all_it_wrote() {
 #[test]
 fn verbs_that_print_for_ever_or_much_end_when_their_reader_goes_away() {
     let machine = Machine::new();
-    let (_, child) = one_line_of(&machine, &["stats"]);
-    assert_eq!(code(&machine, child), 0);
+    machine.good(&["run", "-d", "--name", "spin", &p1("spin-cpu")]);
+    for verb in [&["stats"][..], &["attach", "spin"], &["logs", "-f", "spin"]] {
+        let (_, child) = one_line_of(&machine, verb);
+        assert_eq!(code(&machine, child), 0, "{verb:?}");
+    }
+    assert_eq!(machine.status("spin"), "running");
     let mut child = machine.command(&["completion", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(code(&machine, child), 0);
