@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 mod check;
+mod merge;
+mod scalars;
 
 pub use check::check;
 
@@ -39,13 +41,15 @@ pub enum ManifestError {
     Empty,
 }
 
-/// Reads all documents. Fields that are not known are passed over, as the kubelet does.
+/// Reads all documents. Fields that are not known are passed over, as the kubelet does; merge keys, octal numbers and `yes` mean
+/// what they mean to it.
 pub fn parse(text: &str) -> Result<Vec<Object>, ManifestError> {
     let mut objects = Vec::new();
     for (index, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         let wrong = |reason: String| ManifestError::Document { number: index + 1, reason };
         // By way of YAML's own value, which refuses a field that is there twice.
         let yaml = serde_yaml_ng::Value::deserialize(document).map_err(|error| wrong(error.to_string()))?;
+        let yaml = merge::merged(yaml).map_err(wrong)?;
         let value = serde_json::to_value(yaml).map_err(|error| wrong(error.to_string()))?;
         if !value.is_null() {
             objects.extend(objects_of(value).map_err(wrong)?);
@@ -95,7 +99,7 @@ fn object(value: Value) -> Result<Object, String> {
 
 fn typed<T: DeserializeOwned>(value: Value, name: &str) -> Result<Box<T>, String> {
     let kind = value["kind"].as_str().unwrap_or_default().to_owned();
-    serde_json::from_value(value).map(Box::new).map_err(|error| format!("{kind} {name:?}: {error}"))
+    T::deserialize(scalars::Scalars(value)).map(Box::new).map_err(|error| format!("{kind} {name:?}: {error}"))
 }
 
 /// What is written as text is kept as bytes, over what is there: an API server does that.
@@ -138,6 +142,43 @@ mod tests {
     }
 
     #[test]
+    fn merge_keys_octal_modes_and_spelt_out_booleans_mean_what_they_mean_to_kubernetes() {
+        let text = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  hostNetwork: no
+  volumes: [{name: s, secret: {secretName: s, defaultMode: 0400, items: [{key: k, path: p, mode: 0o440}]}}]
+  containers:
+  - &base
+    name: a
+    image: b
+    env: [{name: A, value: \"0400\"}, {name: B, value: \"yes\"}]
+    resources: {limits: {memory: 1Mi}}
+    securityContext: {readOnlyRootFilesystem: yes}
+    ports: [{containerPort: 80}]
+    livenessProbe: {httpGet: {port: \"080\"}}
+  - {<<: *base, name: c, ports: []}
+";
+        let Ok([Object::Pod(pod)]) = parse(text).as_deref().map(|all| [all[0].clone()]) else { panic!("a Pod") };
+        let base = serde_json::json!({
+            "name": "a", "image": "b", "env": [{ "name": "A", "value": "0400" }, { "name": "B", "value": "yes" }],
+            "resources": { "limits": { "memory": "1Mi" } }, "securityContext": { "readOnlyRootFilesystem": true },
+            "ports": [{ "containerPort": 80 }], "livenessProbe": { "httpGet": { "port": "080" } },
+        });
+        let mut other = base.clone();
+        (other["name"], other["ports"]) = ("c".into(), serde_json::json!([]));
+        let secret = serde_json::json!({
+            "secretName": "s", "defaultMode": 0o400, "items": [{ "key": "k", "path": "p", "mode": 0o440 }],
+        });
+        let spec = serde_json::json!({
+            "hostNetwork": false, "volumes": [{ "name": "s", "secret": secret }], "containers": [base, other],
+        });
+        assert_eq!(serde_json::to_value(pod.spec).unwrap(), spec);
+    }
+
+    #[test]
     fn a_secrets_text_becomes_its_data() {
         let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: YQ==, b: YQ==}\nstringData: {b: B}\n";
         let Ok([Object::Secret(secret)]) = parse(text).as_deref().map(|all| [all[0].clone()]) else {
@@ -161,6 +202,7 @@ mod tests {
             ("kind: Pod\napiVersion: v1\nmetadata: {name: web}\nspec: {containers: 3}\n", "Pod \"web\""),
             ("kind: Pod\nkind: Pod\n", "document 1: "),
             ("kind: PodList\nitems: {}\n", "items is not a list"),
+            ("kind: Pod\nmetadata: {<<: web}\n", "document 1: << takes a mapping"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text:?}: {error}");
