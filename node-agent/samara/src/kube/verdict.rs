@@ -1,6 +1,7 @@
 //! What a pod's status means for who waits for it. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use samara_core::pod::is_sidecar;
 use samara_core::reasons::waiting;
 
 /// How a play stands.
@@ -29,7 +30,11 @@ pub(super) fn verdict(pod: &Pod, told: Option<&PodStatus>) -> Verdict {
     }
     if matches!(phase, "Succeeded" | "Failed") {
         let names = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| &container.name);
-        let failed_init = status.init_container_statuses.iter().flatten().filter_map(exit_code).find(|code| *code != 0);
+        // How a sidecar ends is nobody's failure: it is stopped when all others have ended.
+        let inits = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        let sidecars: Vec<_> = inits.filter(|init| is_sidecar(init)).map(|sidecar| &sidecar.name).collect();
+        let inits = status.init_container_statuses.iter().flatten().filter(|one| !sidecars.contains(&&one.name));
+        let failed_init = inits.filter_map(exit_code).find(|code| *code != 0);
         let codes = names.filter_map(|name| status.container_statuses.iter().flatten().find(|one| one.name == *name));
         return Verdict::Over(failed_init.into_iter().chain(codes.filter_map(exit_code)).collect());
     }
@@ -77,7 +82,12 @@ mod tests {
     fn of(status: Value) -> Verdict {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "web" },
-            "spec": { "containers": [{ "name": "a", "image": "i" }, { "name": "b", "image": "i" }] },
+            "spec": {
+                "initContainers": [
+                    { "name": "i", "image": "i" }, { "name": "sidecar", "image": "i", "restartPolicy": "Always" },
+                ],
+                "containers": [{ "name": "a", "image": "i" }, { "name": "b", "image": "i" }],
+            },
         });
         let status: PodStatus = serde_json::from_value(status).unwrap();
         verdict(&serde_json::from_value(pod).unwrap(), Some(&status))
@@ -97,6 +107,11 @@ mod tests {
         assert_eq!(over(json!([ended("b", 3), ended("a", 0)])), Verdict::Over(vec![0, 3]));
         let init = json!({ "phase": "Failed", "initContainerStatuses": [ended("i", 7)], "containerStatuses": [] });
         assert_eq!(of(init), Verdict::Over(vec![7]));
+        let beside = json!({
+            "phase": "Succeeded", "initContainerStatuses": [ended("i", 0), ended("sidecar", 143)],
+            "containerStatuses": [ended("a", 0), ended("b", 0)],
+        });
+        assert_eq!(of(beside), Verdict::Over(vec![0, 0]));
     }
 
     #[test]
