@@ -142,7 +142,7 @@ fn prune(args: PruneArgs) -> Result<ExitCode> {
         let mounted = mounted_volumes(&left, &place.volumes())?;
         for name in names(&place.volumes())?.into_iter().filter(|name| !mounted.contains(name)) {
             let dir = place.volumes().join(&name);
-            fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+            samara_inside::remove_directory_at(&dir).with_context(|| format!("remove {}", dir.display()))?;
             print(format!("volume {name}\n"))?;
         }
     }

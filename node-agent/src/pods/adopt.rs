@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use oci_spec::runtime::Spec;
 use samara_core::pod::{Sandbox, is_host_network};
+use samara_inside::remove_directory_at;
 use samara_shim_client::{ShimError, Status, annotations};
 use tracing::{info, warn};
 
@@ -109,7 +110,7 @@ pub(super) async fn remove_orphan(context: Arc<Context>, uid: Arc<str>, attempts
             logs::remove_links(context.layout.log_links(), "", dir);
         }
     }
-    drop(fs::remove_dir_all(context.layout.pod_bundles(&uid)));
+    drop(remove_directory_at(&context.layout.pod_bundles(&uid)));
     context.status.forget(pod);
     uid
 }

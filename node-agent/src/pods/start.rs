@@ -16,6 +16,7 @@ use samara_core::oci::{self, ImageConfig, spec, spec_hash};
 use samara_core::pod::{ContainerKind, StartContainer, Waiting};
 use samara_core::reasons::waiting;
 use samara_images::{Content, Image};
+use samara_inside::remove_directory_at;
 use samara_shim_client::output::{CriLog, OutputUri};
 use samara_shim_client::{RootMount, ShimError, Standard};
 use tokio_util::sync::CancellationToken;
@@ -142,7 +143,7 @@ async fn attempt(start: &Start) -> Result<Started, NotStarted> {
     let bundle = start.context.layout.bundle(&start.pod_ref.uid, name, start.action.attempt);
     write_bundle(&bundle, &spec, &record).map_err(|error| create_error(text(&error)))?;
     if start.call_off.is_cancelled() {
-        drop(std::fs::remove_dir_all(&bundle));
+        drop(remove_directory_at(&bundle));
         return Err(NotStarted::CalledOff);
     }
     let task = Task::new(&id, &bundle, front);
@@ -333,7 +334,7 @@ pub(super) async fn discard(task: &Task) {
         }
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
-    drop(std::fs::remove_dir_all(task.bundle().dir()));
+    drop(remove_directory_at(task.bundle().dir()));
 }
 
 /// `/samara/pod<uid>`.

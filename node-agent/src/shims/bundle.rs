@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
+use samara_inside::remove_directory_at;
 
 use super::record::{Record, RecordError};
 
@@ -34,11 +35,11 @@ pub fn adoptable(bundles: &Path) -> Result<Adoptable, RecordError> {
                 Ok(Some(record)) => attempts.push((bundle, record)),
                 Ok(None) => {
                     tracing::info!(bundle = %bundle.display(), "removing a bundle that was never finished");
-                    drop(fs::remove_dir_all(&bundle));
+                    drop(remove_directory_at(&bundle));
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "removing a bundle that cannot be read");
-                    drop(fs::remove_dir_all(&bundle));
+                    drop(remove_directory_at(&bundle));
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use oci_spec::runtime::Spec;
+use samara_inside::remove_directory_at;
 use samara_shim_client::bundle::{Bundle, ExitRecord};
 use samara_shim_client::process;
 
@@ -215,7 +216,7 @@ impl Shelf {
         };
         // From here on it is nobody's container, whatever happens.
         missing_is_fine(fs::remove_file(container.dir.join("container.json")))
-            .and_then(|()| missing_is_fine(fs::remove_dir_all(&container.dir)))
+            .and_then(|()| missing_is_fine(remove_directory_at(&container.dir).map(drop)))
             .with_context(|| format!("remove {}", container.dir.display()))?;
         self.names().free(&container.record.name, &container.record.id)
     }
@@ -388,6 +389,23 @@ mod tests {
         let second = shelf.create(with_id("web", "bb"), &Spec::default()).unwrap().0;
         shelf.remove(&first).unwrap();
         assert_eq!(shelf.find("web").unwrap(), second);
+    }
+
+    /// A guest makes such a tree by renaming directories into each other.
+    #[test]
+    fn a_container_with_a_tree_deeper_than_the_stack_in_its_own_layer_is_removed() {
+        let (_dir, shelf) = shelf();
+        let container = shelf.create(with_id("web", "aa"), &Spec::default()).unwrap().0;
+        let at = |name: &str| container.dir().join("upper").join(name);
+        fs::create_dir(at("tree")).unwrap();
+        for _ in 0..20_000 {
+            fs::create_dir(at("above")).unwrap();
+            fs::rename(at("tree"), at("above/d")).unwrap();
+            fs::rename(at("above"), at("tree")).unwrap();
+        }
+        shelf.remove(&container).unwrap();
+        assert!(!container.dir().exists() && shelf.find("web").is_err());
+        shelf.remove(&container).unwrap();
     }
 
     #[test]

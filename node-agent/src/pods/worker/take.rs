@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use samara_core::pod::{CONTAINER_ID_SCHEME, ContainerState, Exit, Running as RunningState, Termination};
+use samara_inside::remove_directory_at;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -219,9 +220,9 @@ impl Worker {
         let old = |attempt: u32| attempt + 1 < newest;
         for container in self.observed.containers.iter().filter(|one| one.name == name && old(one.attempt)) {
             let bundle = self.context.layout.bundle(&self.pod_ref.uid, name, container.attempt);
-            drop(std::fs::remove_dir_all(bundle));
+            drop(remove_directory_at(&bundle));
             let own = self.context.layout.container(&self.pod_ref.uid, name, container.attempt);
-            drop(std::fs::remove_dir_all(own));
+            drop(remove_directory_at(&own));
             logs::remove_attempt(&self.context.layout, &self.pod_ref, name, container.attempt, &container.id);
         }
         self.observed.containers.retain(|one| one.name != name || !old(one.attempt));

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodStatus;
 use samara_core::pod::{PodActions, status};
 use samara_core::reasons::waiting;
+use samara_inside::remove_directory_at;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
@@ -53,7 +54,7 @@ impl Worker {
         self.context.images.forget(&self.pod_ref.uid);
         self.context.starts.forget(&self.pod_ref.uid);
         logs::remove(&self.context.layout, &self.pod_ref);
-        drop(std::fs::remove_dir_all(self.context.layout.pod_bundles(&self.pod_ref.uid)));
+        drop(remove_directory_at(&self.context.layout.pod_bundles(&self.pod_ref.uid)));
         info!("pod is gone");
     }
 }
