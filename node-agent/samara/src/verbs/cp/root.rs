@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -13,6 +13,7 @@ use crate::container::Container;
 
 /// A root, and the path in it that is meant.
 pub(super) fn open(container: &Container, volumes: &Path, path: &Path) -> Result<(OwnedFd, PathBuf)> {
+    let path = &plain(path);
     if let Some(pid) = container.pid()? {
         let root = format!("/proc/{pid}/root");
         let root =
@@ -41,6 +42,26 @@ pub(super) fn open(container: &Container, volumes: &Path, path: &Path) -> Result
 
 fn directory(path: &Path) -> rustix::io::Result<OwnedFd> {
     openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Without `..`, which takes back the name before it, be that a link or not, as with docker. What the path ended with says what is
+/// meant, and stays. Pure.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    let bytes = path.as_os_str().as_encoded_bytes();
+    match (bytes.ends_with(b"/."), bytes.ends_with(b"/")) {
+        (true, _) => plain.push("."),
+        (false, true) => plain.push(""),
+        (false, false) => {}
+    }
+    plain
 }
 
 /// The innermost mount that a path is in, and the path in it. Pure.
@@ -85,6 +106,26 @@ pub(super) fn readable(dir: &OwnedFd) -> rustix::io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_without_its_ways_back_before_its_mount_is_looked_for() {
+        let binds = [("/data".into(), "/v/data".into())];
+        for (path, expected, is_mounted) in [
+            ("/data/../rooted", "/rooted", false),
+            ("/data/..", "/", false),
+            ("/srv/../data/a/../b/", "/data/b/", true),
+            ("/srv/.././data/.", "/data/.", true),
+            ("/../../data", "/data", true),
+            ("/a/b/..", "/a", false),
+            ("/data/..x", "/data/..x", true),
+            ("/", "/", false),
+            ("/.", "/.", false),
+        ] {
+            let found = plain(Path::new(path));
+            assert_eq!(found.as_os_str(), expected, "{path}");
+            assert_eq!(mounted(&found, &binds).is_some(), is_mounted, "{path}");
+        }
+    }
 
     #[test]
     fn a_path_is_in_the_innermost_mount_around_it() {

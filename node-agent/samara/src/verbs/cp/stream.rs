@@ -7,12 +7,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, linkat, mkdirat, openat, readlinkat, statat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, futimens, linkat, mkdirat, openat, readlinkat, statat,
+    symlinkat,
+};
 use rustix::io::Errno;
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::Source;
-use super::tree::{Keep, chown, create, names, open_directory, remove_file};
+use super::tree::{DEEPEST, Keep, chown, create, names, open_directory, remove_file};
 use crate::tell::remark;
 
 /// Writes an archive of it; names begin with its own, or with `.` for what is in it.
@@ -49,6 +52,9 @@ fn add(archive: &mut Builder<impl Write>, dir: BorrowedFd<'_>, name: &OsStr, pat
             archive.append_link(&mut header, path, text).with_context(said)
         }
         FileType::Directory => {
+            if path.components().count() > DEEPEST {
+                bail!("{}: more than {DEEPEST} directories deep", path.display());
+            }
             header.set_entry_type(EntryType::Directory);
             archive.append_data(&mut header, path, io::empty()).with_context(said)?;
             let inside: OwnedFd = open_directory(dir, name).with_context(said)?;
@@ -76,6 +82,8 @@ fn header(stat: &Stat) -> Header {
 
 /// Unpacks an archive into a directory. A name that leads out of it, or through a link, ends it.
 pub(super) fn read(archive: impl Read, into: BorrowedFd<'_>, keep: Keep) -> Result<()> {
+    // What comes into a directory changes its time, so theirs are set last.
+    let mut times = Vec::new();
     for entry in Archive::new(archive).entries().context("read the archive")? {
         let mut entry = entry.context("read the archive")?;
         let path = entry.path().context("read the archive")?.into_owned();
@@ -84,6 +92,7 @@ pub(super) fn read(archive: impl Read, into: BorrowedFd<'_>, keep: Keep) -> Resu
         let (dir, name) = parent(into, &path).with_context(said)?;
         let Some(name) = name else { continue };
         let mode = entry.header().mode().unwrap_or(0o644) & if keep == Keep::All { 0o7777 } else { 0o777 };
+        let modified = modified(entry.header());
         if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
             let mut file = create(&dir, &name).with_context(said)?;
             io::copy(&mut entry, &mut file).with_context(said)?;
@@ -91,6 +100,9 @@ pub(super) fn read(archive: impl Read, into: BorrowedFd<'_>, keep: Keep) -> Resu
                 chown(&file, id(entry.header().uid())?, id(entry.header().gid())?).with_context(said)?;
             }
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).with_context(said)?;
+            if let Some(modified) = modified {
+                futimens(&file, &modified).with_context(said)?;
+            }
         } else if kind.is_dir() {
             make(&dir, &name).with_context(said)?;
             let made = open_directory(&dir, &name).with_context(said)?;
@@ -98,6 +110,7 @@ pub(super) fn read(archive: impl Read, into: BorrowedFd<'_>, keep: Keep) -> Resu
                 chown(&made, id(entry.header().uid())?, id(entry.header().gid())?).with_context(said)?;
             }
             rustix::fs::fchmod(&made, Mode::from_raw_mode(mode | 0o700)).with_context(said)?;
+            times.extend(modified.map(|modified| (path.clone(), modified)));
         } else if kind.is_symlink() || kind.is_hard_link() {
             let to = entry.link_name().context("read the archive")?.context("a link without a target")?.into_owned();
             remove_file(&dir, &name).with_context(said)?;
@@ -112,7 +125,20 @@ pub(super) fn read(archive: impl Read, into: BorrowedFd<'_>, keep: Keep) -> Resu
             remark(format_args!("{}: entries of the kind {kind:?} are left out", path.display()));
         }
     }
+    for (path, modified) in times {
+        let said = || format!("set the time of {}", path.display());
+        let (dir, name) = parent(into, &path).with_context(said)?;
+        let directory = open_directory(&dir, name.as_deref().unwrap_or(OsStr::new("."))).with_context(said)?;
+        futimens(&directory, &modified).with_context(said)?;
+    }
     Ok(())
+}
+
+/// None if it is no time, as one before 1970 is none.
+fn modified(header: &Header) -> Option<Timestamps> {
+    let seconds = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok())?;
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Some(Timestamps { last_access: time, last_modification: time })
 }
 
 /// The directory that an entry goes into, made if it is missing, and its name in it; none for the directory itself.
@@ -183,12 +209,31 @@ mod tests {
         fs::create_dir(from.path().join("d")).unwrap();
         fs::write(from.path().join("d/file"), "text").unwrap();
         std::os::unix::fs::symlink("file", from.path().join("d/link")).unwrap();
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        for name in ["d/file", "d"] {
+            File::open(from.path().join(name)).unwrap().set_modified(old).unwrap();
+        }
         let source = Source::find_here(&from.path().join("d"), false).unwrap();
         let mut bytes = Vec::new();
         write(&source, &mut bytes).unwrap();
         let to = tempfile::tempdir().unwrap();
         read(&bytes[..], File::open(to.path()).unwrap().as_fd(), Keep::Modes).unwrap();
         assert_eq!(fs::read_to_string(to.path().join("d/link")).unwrap(), "text");
+        for name in ["d/file", "d"] {
+            assert_eq!(fs::metadata(to.path().join(name)).unwrap().modified().unwrap(), old, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tree_deeper_than_any_that_is_meant_is_an_error() {
+        let from = tempfile::tempdir().unwrap();
+        let tree = from.path().join("tree");
+        fs::create_dir_all(tree.join("d/".repeat(DEEPEST - 1))).unwrap();
+        let source = Source::find_here(&tree, false).unwrap();
+        write(&source, io::sink()).unwrap();
+        fs::create_dir(tree.join("d/".repeat(DEEPEST))).unwrap();
+        let error = write(&source, io::sink()).unwrap_err().to_string();
+        assert!(error.ends_with(": more than 128 directories deep"), "{error}");
     }
 
     #[test]

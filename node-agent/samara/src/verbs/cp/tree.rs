@@ -19,7 +19,7 @@ use super::{Side, Source, Target};
 use crate::tell::remark;
 
 /// Deeper is a mistake, or malice.
-const DEEPEST: usize = 128;
+pub(super) const DEEPEST: usize = 128;
 
 /// What of a file's metadata is kept beside its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
