@@ -1,9 +1,9 @@
 //! Containers of pods, as all verbs that look at containers see them: found in the bundles that the node made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -25,17 +25,46 @@ pub(crate) fn all(place: &Place) -> Result<Vec<Container>> {
         return Ok(Vec::new());
     }
     let known = Known { statuses: home.statuses()?, plays: home.plays()? };
-    let mut newest: BTreeMap<String, (u32, Container)> = BTreeMap::new();
+    // By the directory of the pod, and the container's name in it.
+    let mut newest: BTreeMap<(PathBuf, String), (u32, Container)> = BTreeMap::new();
     for pod in bundles {
         for bundle in entries(&pod)? {
             let Some((attempt, container)) = member(&home, &known, &bundle)? else { continue };
-            let known = newest.get(&container.record.name).map(|(attempt, _)| *attempt);
+            let [_, _, name] = identity(&container);
+            let key = (pod.clone(), name);
+            let known = newest.get(&key).map(|(attempt, _)| *attempt);
             if known.is_none_or(|known| known < attempt) {
-                newest.insert(container.record.name.clone(), (attempt, container));
+                newest.insert(key, (attempt, container));
             }
         }
     }
-    Ok(newest.into_values().map(|(_, container)| container).collect())
+    let mut all: Vec<_> = newest.into_values().map(|(_, container)| container).collect();
+    tell_apart(&mut all);
+    all.sort_by(|one, other| one.record.name.cmp(&other.record.name));
+    Ok(all)
+}
+
+/// Those that would share a name have one with their namespace, with underscores, which no name of Kubernetes has. Pure.
+fn tell_apart(all: &mut [Container]) {
+    let mut named: BTreeMap<String, BTreeSet<[String; 3]>> = BTreeMap::new();
+    for container in &*all {
+        named.entry(container.record.name.clone()).or_default().insert(identity(container));
+    }
+    for container in all {
+        if named.get(&container.record.name).is_some_and(|sharing| sharing.len() > 1) {
+            container.record.name = identity(container).join("_");
+        }
+    }
+}
+
+const POD_LABEL: &str = "io.kubernetes.pod.name";
+const NAMESPACE_LABEL: &str = "io.kubernetes.pod.namespace";
+const CONTAINER_LABEL: &str = "io.kubernetes.container.name";
+
+/// Namespace, pod, container.
+fn identity(container: &Container) -> [String; 3] {
+    [NAMESPACE_LABEL, POD_LABEL, CONTAINER_LABEL]
+        .map(|label| container.record.labels.get(label).cloned().unwrap_or_default())
 }
 
 /// What else is known of pods.
@@ -93,9 +122,9 @@ fn member(home: &Home, known: &Known, bundle: &Path) -> Result<Option<(u32, Cont
         command: process.args().clone().unwrap_or_default(),
         created_at: own.started_at.unwrap_or(Timestamp::UNIX_EPOCH),
         labels: BTreeMap::from([
-            ("io.kubernetes.pod.name".to_owned(), pod.clone()),
-            ("io.kubernetes.pod.namespace".to_owned(), note(annotations::POD_NAMESPACE).unwrap_or_default()),
-            ("io.kubernetes.container.name".to_owned(), own.name.clone()),
+            (POD_LABEL.to_owned(), pod.clone()),
+            (NAMESPACE_LABEL.to_owned(), note(annotations::POD_NAMESPACE).unwrap_or_default()),
+            (CONTAINER_LABEL.to_owned(), own.name.clone()),
         ]),
         restart: RestartPolicy::No,
         remove: false,
@@ -125,7 +154,7 @@ fn member(home: &Home, known: &Known, bundle: &Path) -> Result<Option<(u32, Cont
     Ok(Some((own.attempt, Container::of_pod(bundle, record, Member { pod, state, front, log: own.log, restarts }))))
 }
 
-fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
@@ -134,4 +163,62 @@ fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>();
     paths.with_context(|| format!("read {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn bundle(home: &Home, [namespace, pod, container]: [&str; 3], attempt: u32) {
+        let uid = format!("{namespace}.{pod}");
+        let dir = home.run().join("bundles").join(uid).join(format!("{container}_{attempt}"));
+        fs::create_dir_all(&dir).unwrap();
+        let mut spec = Spec::default();
+        let notes = [(annotations::POD_NAMESPACE, namespace), (annotations::POD_NAME, pod)];
+        let notes: HashMap<_, _> = notes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        spec.set_annotations(Some(notes));
+        spec.save(dir.join("config.json")).unwrap();
+        let record = shims::Record {
+            id: format!("{namespace}{pod}{container}{attempt}"),
+            name: container.to_owned(),
+            init: false,
+            attempt,
+            image: "i".to_owned(),
+            image_id: "i".to_owned(),
+            spec_hash: String::new(),
+            front: 1,
+            log: PathBuf::from("/log"),
+            started_at: None,
+            ended: None,
+        };
+        record.write(&dir).unwrap();
+    }
+
+    #[test]
+    fn containers_that_would_share_a_name_are_all_there_each_in_its_newest_attempt() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new(dir.path().join("root"), dir.path().join("run"));
+        let home = Home::of(&place);
+        for (identity, attempt) in [
+            (["a", "web", "app"], 2),
+            (["a", "web", "app"], 10),
+            (["b", "web", "app"], 0),
+            (["default", "x-y", "z"], 0),
+            (["default", "x", "y-z"], 0),
+            (["default", "web", "own"], 0),
+        ] {
+            bundle(&home, identity, attempt);
+        }
+        let found: Vec<_> = all(&place).unwrap().into_iter().map(|one| (one.record.name, one.record.id)).collect();
+        let expected = [
+            ("a_web_app", "awebapp10"),
+            ("b_web_app", "bwebapp0"),
+            ("default_x-y_z", "defaultx-yz0"),
+            ("default_x_y-z", "defaultxy-z0"),
+            ("web-own", "defaultwebown0"),
+        ];
+        assert_eq!(found, expected.map(|(name, id)| (name.to_owned(), id.to_owned())));
+    }
 }
