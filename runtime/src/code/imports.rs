@@ -6,7 +6,7 @@ use crate::guest::stop;
 use crate::host::Host;
 use crate::program::{HANDLER, RUN};
 
-/// Interfaces of one version, and what a version must begin with to be served by it.
+/// Interfaces of one version, and what a version must begin with to be served by it. A draft, which has a `-`, is only like itself.
 struct Family {
     version: &'static str,
     like: &'static str,
@@ -16,7 +16,6 @@ struct Family {
 const FAMILIES: [Family; 3] = [
     // Any 0.2 is as good as any other of the same name.
     Family { version: "0.2.12", like: "0.2.", interfaces: &WASI },
-    // A draft is only like itself.
     Family { version: "0.2.0-rc.1", like: "0.2.0-rc.1", interfaces: &["wasi:config/store"] },
     Family { version: "0.1.0", like: "0.1.", interfaces: &[stop::INTERFACE] },
 ];
@@ -99,7 +98,7 @@ const ENTRIES: [&str; 3] = [RUN, HANDLER, "wasi:http/handler"];
 fn runnable(exports: &[String]) -> Result<(), Refusal> {
     let version = |export: &String| {
         let (interface, version) = export.split_once('@')?;
-        ENTRIES.contains(&interface).then(|| version.starts_with("0.2."))
+        ENTRIES.contains(&interface).then(|| version.starts_with("0.2.") && !version.contains('-'))
     };
     if exports.iter().any(|export| version(export) == Some(true)) {
         return Ok(());
@@ -114,7 +113,11 @@ fn runnable(exports: &[String]) -> Result<(), Refusal> {
 
 fn is_known(import: &str) -> bool {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    FAMILIES.iter().any(|family| family.interfaces.contains(&interface) && version.starts_with(family.like))
+    let serves = |family: &Family| match version.contains('-') {
+        true => version == family.version,
+        false => version.starts_with(family.like),
+    };
+    FAMILIES.iter().any(|family| family.interfaces.contains(&interface) && serves(family))
 }
 
 fn unknown_function(module: &str, name: &str, known: &[(String, String)]) -> Refusal {
@@ -182,6 +185,11 @@ mod tests {
             message(&component("wasi:http/types@0.3.0")),
             "imports wasi:http/types@0.3.0, which this node does not have (the nearest it has is wasi:http/types@0.2.12)"
         );
+        assert_eq!(
+            message(&component("wasi:random/insecure-seed@0.2.0-rc-2023-12-05")),
+            "imports wasi:random/insecure-seed@0.2.0-rc-2023-12-05, which this node does not have \
+             (the nearest it has is wasi:random/insecure-seed@0.2.12)"
+        );
         assert_eq!(check(&component("wasi:http/types@0.2.0"), &[]), Ok(()));
         for known in ["wasi:config/store@0.2.0-rc.1", "samara:process/stop@0.1.0"] {
             assert_eq!(check(&component(known), &[]), Ok(()), "{known}");
@@ -214,7 +222,12 @@ mod tests {
             imports: vec![],
             exports: exports.iter().map(|&export| export.to_owned()).collect(),
         };
-        for other in ["wasi:cli/run@0.3.0", "wasi:http/handler@0.3.0-rc-2026-01-06", "wasi:cli/run@1.0.0"] {
+        for other in [
+            "wasi:cli/run@0.3.0",
+            "wasi:http/handler@0.3.0-rc-2026-01-06",
+            "wasi:cli/run@1.0.0",
+            "wasi:cli/run@0.2.0-rc-2023-12-05",
+        ] {
             assert_eq!(
                 message(&exports(&["a:b/c@0.1.0", other])),
                 format!(
