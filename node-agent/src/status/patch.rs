@@ -9,6 +9,8 @@ const OWN: [&str; 6] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodResizePending", "PodResizeInProgress"];
 /// Texts that a later status may be without: a merge would keep them, a `null` takes them away.
 const FADING: [&str; 2] = ["reason", "message"];
+/// Lists that a merge would only add to, and whose old addresses the API server then refuses beside new ones.
+const REPLACED: [&str; 2] = ["podIPs", "hostIPs"];
 
 /// The patch's JSON.
 pub(super) fn patch(uid: &str, status: &PodStatus) -> Value {
@@ -20,6 +22,11 @@ pub(super) fn patch(uid: &str, status: &PodStatus) -> Value {
     fade(&mut value);
     if let Some(conditions) = value.get_mut("conditions").and_then(Value::as_array_mut) {
         conditions.iter_mut().for_each(fade);
+    }
+    for list in REPLACED {
+        if let Some(list) = value.get_mut(list).and_then(Value::as_array_mut) {
+            list.insert(0, json!({ "$patch": "replace" }));
+        }
     }
     json!({ "metadata": { "uid": uid }, "status": value })
 }
@@ -76,6 +83,13 @@ mod tests {
             },
         });
         assert_eq!(patch("u-1", &status), want);
+    }
+
+    #[test]
+    fn an_address_that_a_pod_had_before_is_not_kept_beside_its_new_one() {
+        let ips = vec![k8s_openapi::api::core::v1::PodIP { ip: "10.0.0.3".to_owned() }];
+        let patch = patch("u", &PodStatus { pod_ips: Some(ips), ..PodStatus::default() });
+        assert_eq!(patch["status"]["podIPs"], json!([{ "$patch": "replace" }, { "ip": "10.0.0.3" }]));
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl FakeApi {
                 respond(StatusCode::OK, &json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata }))
             }
             (&Method::PATCH, "status") => {
-                self.told.send_modify(|told| told.statuses.push(sent["status"].clone()));
+                self.told.send_modify(|told| told.statuses.push(as_kept(&sent["status"])));
                 respond(StatusCode::OK, &json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {} }))
             }
             (&Method::POST, "token") => {
@@ -206,6 +206,17 @@ impl FakeApi {
         let lines = BroadcastStream::new(self.changes.subscribe());
         endless(lines.filter_map(|line| async { Some(format!("{}\n", line.ok()?)) }).boxed())
     }
+}
+
+/// A status without the directives of a strategic merge patch.
+fn as_kept(status: &Value) -> Value {
+    let mut status = status.clone();
+    for list in
+        status.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()).filter_map(Value::as_array_mut)
+    {
+        list.retain(|entry| entry.get("$patch").is_none());
+    }
+    status
 }
 
 fn list(kind: &str, items: Vec<&Value>) -> Value {

@@ -18,6 +18,7 @@ use crate::trial::tests;
 tests![
     a_manifest_is_a_pod_whose_mirror_comes_back_and_outlives_the_agent,
     a_changed_manifest_is_another_pod_and_a_removed_one_is_none,
+    a_manifest_that_is_back_while_its_pod_ends_is_run_again,
     a_manifest_that_cannot_be_run_is_named_in_the_log_and_harms_no_other,
 ];
 
@@ -131,6 +132,30 @@ async fn a_changed_manifest_is_another_pod_and_a_removed_one_is_none(scene: &Sce
         Ok(Seen::when(bundles == 0, format!("{bundles} pods have bundles")))
     })
     .await
+}
+
+async fn a_manifest_that_is_back_while_its_pod_ends_is_run_again(scene: &Scene) -> Result<()> {
+    let place = Place::make(scene, "undone").await?;
+    let mut manifest = web(scene, "v1");
+    manifest["spec"]["containers"][0]["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 3 } } });
+    place.write("web.yaml", &manifest)?;
+    let name = "web-undone";
+    let first = scene.ready(name).await?;
+    fs::remove_file(place.dir.join("web.yaml"))?;
+    until("the pod is ending", PATIENCE, async || {
+        let log = fs::read_to_string(place.node.agent_log())?;
+        Ok(Seen::when(log.contains("ending container"), "not yet"))
+    })
+    .await?;
+    place.write("web.yaml", &manifest)?;
+    let again = scene
+        .pod_until(name, "has another container and is Ready", |pod| {
+            container_id(pod) != container_id(&first) && is_ready(pod)
+        })
+        .await?;
+    ensure!(annotation(&again, "hash") == annotation(&first, "hash"), "another manifest");
+    ensure!(again.metadata.deletion_timestamp.is_none(), "its mirror is going");
+    Ok(())
 }
 
 async fn a_manifest_that_cannot_be_run_is_named_in_the_log_and_harms_no_other(scene: &Scene) -> Result<()> {
