@@ -58,7 +58,7 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<()> {
     print_on(text).map(drop)
 }
 
-/// [`print`] for those who go on printing until nobody reads any more.
+/// [`print()`] for those who go on printing until nobody reads any more.
 pub(crate) fn print_on(text: impl AsRef<[u8]>) -> Result<Reader> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
