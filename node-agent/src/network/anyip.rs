@@ -178,8 +178,10 @@ impl Network {
         for pool in pools.iter_mut() {
             let known = pool.of(pod).is_some();
             let address = pool.allocate(pod, now)?;
-            if !known {
-                self.0.ledger.take(address, pod)?;
+            if !known && let Err(error) = self.0.ledger.take(address, pod) {
+                // What the next agent could not know is nobody's.
+                pool.free(pod, now);
+                return Err(error.into());
             }
             ips.push(address);
         }

@@ -54,9 +54,16 @@ impl Ledger {
         self.write(address, "")
     }
 
+    /// By rename: an entry that a full disk cut short would say that the address rests.
     fn write(&self, address: IpAddr, content: &str) -> Result<(), LedgerError> {
         let path = self.dir.join(address.to_string());
-        fs::write(&path, content).map_err(|source| self.error(&path, source))
+        let new = self.dir.join(format!("{address}.new"));
+        let written = fs::write(&new, content).and_then(|()| fs::rename(&new, &path));
+        written.map_err(|source| {
+            // It may not have been made.
+            let _ = fs::remove_file(&new);
+            self.error(&path, source)
+        })
     }
 
     fn error(&self, path: &Path, source: io::Error) -> LedgerError {
@@ -94,6 +101,19 @@ mod tests {
             matches!(entries[1], (address, Entry::Resting(since)) if address == b && since > Timestamp::UNIX_EPOCH)
         );
         assert_eq!(entries.len(), 2);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_written_is_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path().to_owned()).unwrap();
+        let address: IpAddr = "10.0.0.2".parse().unwrap();
+        ledger.take(address, "pod-a").unwrap();
+        // In the way of the file to be renamed.
+        fs::create_dir(dir.path().join("10.0.0.2.new")).unwrap();
+        let error = ledger.rest(address).unwrap_err();
+        assert!(error.to_string().ends_with("/10.0.0.2"), "{error}");
+        assert_eq!(ledger.entries().unwrap(), [(address, Entry::Taken("pod-a".to_owned()))]);
     }
 
     #[test]

@@ -91,6 +91,27 @@ fn a_pod_reaches_another_pod_and_the_host_from_its_own_address() {
     });
 }
 
+#[test]
+fn an_address_that_the_next_agent_could_not_know_is_not_given() {
+    in_new_namespace(|run_dir| {
+        let range = "10.99.0.0/24";
+        let network = wired(run_dir, &[range]);
+        let first = network.attach("a", Timestamp::now()).unwrap().ips[0];
+        network.release("a", Timestamp::now()).unwrap();
+        let entries = std::fs::read_dir(run_dir.join("addresses")).unwrap().count();
+        assert_eq!(entries, 1, "the ledger is there");
+        // In the way of the entries of the next addresses.
+        let in_the_way: Vec<_> = (1..=9).map(|n| run_dir.join(format!("addresses/10.99.0.{n}.new"))).collect();
+        in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        assert!(matches!(network.attach("b", Timestamp::now()), Err(NetworkError::Ledger(_))));
+        in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+        let given = network.attach("b", Timestamp::now()).unwrap().ips;
+        assert_ne!(given[0], first, "one that rests");
+        drop(network);
+        assert_eq!(wired(run_dir, &[range]).attach("b", Timestamp::now()).unwrap().ips, given);
+    });
+}
+
 /// Brings up the loopback of the namespace that plays the host.
 fn with_loopback() {
     let done = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
